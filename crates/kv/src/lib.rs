@@ -1,0 +1,1 @@
+//! Siltstone's key-value engine.

@@ -1,0 +1,33 @@
+//! Where Siltstone keeps its bytes.
+//!
+//! - [`Blobs`]: the only door to bytes. [`LocalBlobs`] is a folder, `ObjectBlobs` a bucket,
+//!   [`MemBlobs`] memory that knows what a crash would lose.
+//! - [`Env`]: clock, random numbers and blobs, so that a whole database runs under a seeded
+//!   simulation.
+//! - [`SegmentLog`]: the pure decision core: append, capture, replace, resolve, retire.
+//! - [`ManifestStore`]: the numbered, checksummed, fenced file that makes a decision durable.
+//! - [`ReaderPins`]: how a reader process holds segments that the writer would delete.
+//! - [`FolderLock`]: one writer process a folder.
+#![forbid(unsafe_code)]
+
+mod blobs;
+mod env;
+mod error;
+mod local;
+mod lock;
+mod manifest;
+mod memory;
+mod pins;
+mod segment_log;
+
+pub use blobs::{
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PutOutcome, StoreKind, Wait,
+};
+pub use env::{Clock, Env, ManualClock, Rng, SeededRng, SystemClock, SystemRng, Timestamp};
+pub use error::{Error, Result};
+pub use local::LocalBlobs;
+pub use lock::{FolderLock, LockHolder};
+pub use manifest::{ManifestState, ManifestStore, Numbered, Role, decode_manifest, manifest_name};
+pub use memory::MemBlobs;
+pub use pins::{PinInfo, ReaderPins};
+pub use segment_log::{Capture, Pins, ReplaceError, Segment, SegmentLog};

@@ -1,0 +1,2 @@
+//! Seeded simulation of whole databases.
+fn main() {}

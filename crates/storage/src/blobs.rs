@@ -156,7 +156,9 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
         || name.ends_with('/')
         || name.contains('\\')
         || name.contains('\0')
-        || name.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+        || name
+            .split('/')
+            .any(|part| part.is_empty() || part == "." || part == "..");
     if bad {
         return Err(Error::Invalid {
             name: name.to_string(),

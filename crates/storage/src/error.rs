@@ -36,7 +36,9 @@ pub enum Error {
         message: String,
     },
     /// The bytes are there and are wrong.
-    #[error("{name}: damaged at byte {offset}: {what}. Restore this file from a backup; nothing was changed")]
+    #[error(
+        "{name}: damaged at byte {offset}: {what}. Restore this file from a backup; nothing was changed"
+    )]
     Corrupt {
         /// Name of the blob.
         name: String,
@@ -46,7 +48,9 @@ pub enum Error {
         what: String,
     },
     /// The blob was written by a later version of Siltstone.
-    #[error("{name}: format version {found} is newer than {supported}, the newest this build reads. Upgrade siltstone")]
+    #[error(
+        "{name}: format version {found} is newer than {supported}, the newest this build reads. Upgrade siltstone"
+    )]
     NewerFormat {
         /// Name of the blob.
         name: String,
@@ -56,7 +60,9 @@ pub enum Error {
         supported: u32,
     },
     /// Another process holds the folder.
-    #[error("{path}: the database is open for writing in another process ({holder}). Close it, or open a reader")]
+    #[error(
+        "{path}: the database is open for writing in another process ({holder}). Close it, or open a reader"
+    )]
     Locked {
         /// The folder.
         path: String,
@@ -64,7 +70,9 @@ pub enum Error {
         holder: String,
     },
     /// A later writer took over.
-    #[error("fenced: a writer with epoch {theirs} replaced this one (epoch {ours}). Close this handle and reopen")]
+    #[error(
+        "fenced: a writer with epoch {theirs} replaced this one (epoch {ours}). Close this handle and reopen"
+    )]
     Fenced {
         /// Epoch of this writer.
         ours: u64,
@@ -72,7 +80,9 @@ pub enum Error {
         theirs: u64,
     },
     /// The store accepts conditional puts and ignores the condition: unsafe for any database.
-    #[error("{store}: the store ignores put-if-absent (two creations of one name both succeeded). Use a store that honours If-None-Match")]
+    #[error(
+        "{store}: the store ignores put-if-absent (two creations of one name both succeeded). Use a store that honours If-None-Match"
+    )]
     ConditionIgnored {
         /// The store.
         store: String,

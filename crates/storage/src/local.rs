@@ -1,1 +1,426 @@
+//! Blobs in a folder.
+//!
+//! Invariant: a name is visible only when its bytes and its directory entry are durable. Whole blobs
+//! are written beside their place, synced, then renamed or linked into it; a leftover from a crash
+//! carries the suffix `.part` and is removed when the folder is opened for writing.
 
+use crate::blobs::{
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PutOutcome, StoreKind, Wait, check_name,
+    short_read,
+};
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const PART: &str = ".part";
+
+/// A store in a folder of this machine.
+#[derive(Debug)]
+pub struct LocalBlobs {
+    root: PathBuf,
+    next_part: AtomicU64,
+}
+
+impl LocalBlobs {
+    /// Opens the folder, creating it when it is not there. Writes nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be made or is a file.
+    pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        fs::create_dir_all(&root)
+            .map_err(|e| Error::io(root.display().to_string(), "create folder", &e))?;
+        Self::existing(root)
+    }
+
+    /// Opens a folder that must be there.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none, [`Error::Invalid`] when it is a file.
+    pub fn existing(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        let shown = root.display().to_string();
+        let meta = fs::metadata(&root).map_err(|e| io_error(&shown, "open folder", &e, &shown))?;
+        if !meta.is_dir() {
+            return Err(Error::Invalid {
+                name: shown,
+                what: "is a file; a database is a folder".into(),
+            });
+        }
+        Ok(Self {
+            root,
+            next_part: AtomicU64::new(0),
+        })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Removes what unfinished writes of a dead process left. Only the holder of the folder's lock
+    /// may call it. Returns how many files went.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a folder cannot be read or a file not removed.
+    pub fn remove_leftovers(&self) -> Result<usize> {
+        let mut found = Vec::new();
+        self.walk(&self.root, &mut |path, _| {
+            if path.to_string_lossy().ends_with(PART) {
+                found.push(path.to_path_buf());
+            }
+        })?;
+        for path in &found {
+            fs::remove_file(path).map_err(|e| self.error(path, "remove leftover", &e))?;
+        }
+        Ok(found.len())
+    }
+
+    fn path(&self, name: &str) -> Result<PathBuf> {
+        check_name(name)?;
+        Ok(self.root.join(name))
+    }
+
+    fn error(&self, path: &Path, operation: &'static str, error: &io::Error) -> Error {
+        io_error(
+            &path.display().to_string(),
+            operation,
+            error,
+            &self.root.display().to_string(),
+        )
+    }
+
+    fn part_of(&self, path: &Path) -> PathBuf {
+        let n = self.next_part.fetch_add(1, Ordering::Relaxed);
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.{n}{PART}", std::process::id()));
+        PathBuf::from(name)
+    }
+
+    /// Creates a file exclusively, making its folder (durably) on first use.
+    fn create_file(&self, path: &Path) -> Result<File> {
+        let open = || OpenOptions::new().write(true).create_new(true).open(path);
+        match open() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make_parent(path)?;
+                open().map_err(|e| self.error(path, "create", &e))
+            }
+            other => other.map_err(|e| self.error(path, "create", &e)),
+        }
+    }
+
+    fn make_parent(&self, path: &Path) -> Result<()> {
+        let mut missing = Vec::new();
+        let mut at = path.parent();
+        while let Some(dir) = at {
+            if dir.is_dir() {
+                break;
+            }
+            missing.push(dir);
+            at = dir.parent();
+        }
+        for dir in missing.into_iter().rev() {
+            match fs::create_dir(dir) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(self.error(dir, "create folder", &e));
+                }
+                _ => self.sync_parent(dir)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_parent(&self, path: &Path) -> Result<()> {
+        let Some(dir) = path.parent() else {
+            return Ok(());
+        };
+        File::open(dir)
+            .and_then(|d| d.sync_all())
+            .map_err(|e| self.error(dir, "fsync folder", &e))
+    }
+
+    /// Writes and syncs the bytes beside `path` and returns where.
+    fn write_part(&self, path: &Path, bytes: &[u8]) -> Result<PathBuf> {
+        let part = self.part_of(path);
+        let mut file = self.create_file(&part)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_data());
+        if let Err(e) = written {
+            let _ = fs::remove_file(&part);
+            return Err(self.error(&part, "write", &e));
+        }
+        Ok(part)
+    }
+
+    fn walk(&self, dir: &Path, visit: &mut dyn FnMut(&Path, u64)) -> Result<()> {
+        let entries = match fs::read_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|e| self.error(dir, "list", &e))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(|e| self.error(dir, "list", &e))?;
+            let path = entry.path();
+            let meta = match entry.metadata() {
+                // Deleted since the listing began.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(|e| self.error(&path, "list", &e))?,
+            };
+            if meta.is_dir() {
+                self.walk(&path, visit)?;
+            } else {
+                visit(&path, meta.len());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn io_error(name: &str, operation: &'static str, error: &io::Error, store: &str) -> Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        return Error::NotFound {
+            name: name.to_string(),
+            store: store.to_string(),
+        };
+    }
+    Error::io(name, operation, error)
+}
+
+impl Blobs for LocalBlobs {
+    fn kind(&self) -> StoreKind {
+        StoreKind::Folder
+    }
+
+    fn describe(&self) -> String {
+        format!("folder {}", self.root.display())
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path(name)?;
+        let part = self.write_part(&path, bytes)?;
+        fs::rename(&part, &path).map_err(|e| self.error(&path, "rename", &e))?;
+        self.sync_parent(&path)
+    }
+
+    fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<PutOutcome> {
+        let path = self.path(name)?;
+        if path.exists() {
+            return Ok(PutOutcome::Exists);
+        }
+        let part = self.write_part(&path, bytes)?;
+        // A hard link fails when the name is taken, atomically; a rename would replace.
+        let linked = fs::hard_link(&part, &path);
+        let _ = fs::remove_file(&part);
+        match linked {
+            Ok(()) => {
+                self.sync_parent(&path)?;
+                Ok(PutOutcome::Created)
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(PutOutcome::Exists),
+            Err(e) => Err(self.error(&path, "link", &e)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Result<Bytes> {
+        let path = self.path(name)?;
+        fs::read(&path)
+            .map(Bytes::from)
+            .map_err(|e| self.error(&path, "read", &e))
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn BlobReader>> {
+        let path = self.path(name)?;
+        let file = File::open(&path).map_err(|e| self.error(&path, "open", &e))?;
+        let size = file
+            .metadata()
+            .map_err(|e| self.error(&path, "stat", &e))?
+            .len();
+        Ok(Arc::new(LocalReader { file, path, size }))
+    }
+
+    fn create(&self, name: &str) -> Result<Box<dyn BlobWriter>> {
+        let path = self.path(name)?;
+        let part = self.part_of(&path);
+        let file = self.create_file(&part)?;
+        Ok(Box::new(LocalWriter {
+            blobs: Self {
+                root: self.root.clone(),
+                next_part: AtomicU64::new(0),
+            },
+            file,
+            part,
+            path,
+            finished: false,
+        }))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<BlobMeta>> {
+        let dir = match prefix.rfind('/') {
+            Some(end) => self.root.join(&prefix[..end]),
+            None => self.root.clone(),
+        };
+        let mut found = Vec::new();
+        self.walk(&dir, &mut |path, size| {
+            let Ok(relative) = path.strip_prefix(&self.root) else {
+                return;
+            };
+            let name = relative.to_string_lossy();
+            if name.starts_with(prefix) && !name.ends_with(PART) {
+                found.push(BlobMeta {
+                    name: name.into_owned(),
+                    size,
+                });
+            }
+        })?;
+        found.sort();
+        Ok(found)
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        let path = self.path(name)?;
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.error(&path, "delete", &e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn can_append(&self) -> bool {
+        true
+    }
+
+    fn append(&self, name: &str, reserve: u64) -> Result<Box<dyn Appender>> {
+        let path = self.path(name)?;
+        let file = self.create_file(&path)?;
+        if reserve > 0 {
+            // Reserved space makes a later sync cheaper; a file system that cannot is still right.
+            let flags = rustix::fs::FallocateFlags::empty();
+            match rustix::fs::fallocate(&file, flags, 0, reserve) {
+                Err(rustix::io::Errno::NOSPC) => {
+                    let full = io::Error::from(io::ErrorKind::StorageFull);
+                    let _ = fs::remove_file(&path);
+                    return Err(self.error(&path, "reserve space", &full));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        file.sync_all()
+            .map_err(|e| self.error(&path, "fsync", &e))?;
+        self.sync_parent(&path)?;
+        Ok(Box::new(LocalAppender {
+            file,
+            path,
+            offset: 0,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct LocalReader {
+    file: File,
+    path: PathBuf,
+    size: u64,
+}
+
+impl BlobReader for LocalReader {
+    fn read(&self, offset: u64, len: usize, wait: Wait) -> Result<Bytes> {
+        let name = || self.path.display().to_string();
+        if offset
+            .checked_add(len as u64)
+            .is_none_or(|end| end > self.size)
+        {
+            return Err(short_read(&name(), self.size, offset, len));
+        }
+        let mut bytes = vec![0; len];
+        match wait {
+            Wait::Allowed => self
+                .file
+                .read_exact_at(&mut bytes, offset)
+                .map_err(|e| Error::io(name(), "read", &e))?,
+            Wait::Never => {
+                if !read_cached(&self.file, &mut bytes, offset) {
+                    return Err(Error::WouldBlock { name: name() });
+                }
+            }
+        }
+        Ok(Bytes::from(bytes))
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// Fills `bytes` from the page cache; false when some of them are not in it.
+fn read_cached(file: &File, bytes: &mut [u8], offset: u64) -> bool {
+    let mut done = 0;
+    while done < bytes.len() {
+        let mut rest = [io::IoSliceMut::new(&mut bytes[done..])];
+        let at = offset + done as u64;
+        match rustix::io::preadv2(file, &mut rest, at, rustix::io::ReadWriteFlags::NOWAIT) {
+            Ok(0) | Err(_) => return false,
+            Ok(n) => done += n,
+        }
+    }
+    true
+}
+
+#[derive(Debug)]
+struct LocalWriter {
+    blobs: LocalBlobs,
+    file: File,
+    part: PathBuf,
+    path: PathBuf,
+    finished: bool,
+}
+
+impl BlobWriter for LocalWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .map_err(|e| self.blobs.error(&self.part, "write", &e))
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|e| self.blobs.error(&self.part, "fsync", &e))?;
+        fs::rename(&self.part, &self.path)
+            .map_err(|e| self.blobs.error(&self.path, "rename", &e))?;
+        self.finished = true;
+        self.blobs.sync_parent(&self.path)
+    }
+}
+
+impl Drop for LocalWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = fs::remove_file(&self.part);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LocalAppender {
+    file: File,
+    path: PathBuf,
+    offset: u64,
+}
+
+impl Appender for LocalAppender {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all_at(bytes, self.offset)
+            .map_err(|e| Error::io(self.path.display().to_string(), "append", &e))?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|e| Error::io(self.path.display().to_string(), "fsync", &e))
+    }
+}

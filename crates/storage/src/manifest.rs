@@ -1,1 +1,493 @@
+//! The numbered file that makes a decision durable.
+//!
+//! Every version of the state is one whole blob, `manifest/<20 digits>.manifest`, created
+//! put-if-absent; the newest number wins. An edit that lost the race for a number is applied again
+//! to what won. A writer raises the **epoch** when it opens, and stops when it meets a higher one.
+//! A manifest created under a number that was already swept is noticed, because a newer one always
+//! exists (`docs/file-formats.md`).
 
+use crate::blobs::{PutOutcome, StoreKind};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+
+const PREFIX: &str = "manifest/";
+const SUFFIX: &str = ".manifest";
+const MAGIC: &[u8; 8] = b"SILTMANI";
+const FORMAT: u32 = 1;
+const HEADER: usize = 8 + 4 + 8 * 4 + 4;
+const CHECKSUM: usize = 8;
+const PUT_ATTEMPTS: u32 = 3;
+const KEEP_OLD: u64 = 1;
+
+/// A state that a manifest can hold.
+pub trait ManifestState: Clone + Send + Sync + 'static {
+    /// The state as bytes.
+    fn encode(&self) -> Vec<u8>;
+
+    /// The state from bytes, or what is wrong with them.
+    ///
+    /// # Errors
+    /// A sentence for the user; never a panic, whatever the bytes.
+    fn decode(bytes: &[u8]) -> Result<Self, String>;
+}
+
+/// A state with the number and the epoch it was written under.
+#[derive(Debug, Clone)]
+pub struct Numbered<S> {
+    /// The manifest's number; 0 before the first one.
+    pub number: u64,
+    /// The epoch of the writer in charge.
+    pub epoch: u64,
+    /// The state.
+    pub state: S,
+}
+
+/// What a process may do with the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The one writer in charge: raises the epoch at open, is fenced by a higher one.
+    Writer,
+    /// Another process that makes edits (a checkpoint, a compaction) without taking charge.
+    Helper,
+    /// Reads only.
+    Reader,
+}
+
+/// The manifests of one database.
+#[derive(Debug)]
+pub struct ManifestStore<S> {
+    env: Env,
+    role: Role,
+    epoch: u64,
+    writer: u64,
+    committing: Mutex<()>,
+    current: RwLock<Arc<Numbered<S>>>,
+}
+
+/// The name of manifest `number`.
+pub fn manifest_name(number: u64) -> String {
+    format!("{PREFIX}{number:020}{SUFFIX}")
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX)?
+        .strip_suffix(SUFFIX)?
+        .parse()
+        .ok()
+}
+
+impl<S: ManifestState> ManifestStore<S> {
+    /// Opens the newest manifest. A writer raises the epoch, which fences every earlier writer;
+    /// where there is no manifest yet it creates one from `first`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no database and this is not a writer; [`Error::Corrupt`]
+    /// and [`Error::NewerFormat`] for the newest manifest (an older one is never used instead).
+    pub fn open(env: Env, role: Role, first: impl FnOnce() -> S) -> Result<Self> {
+        let found = load_latest(&env)?;
+        if found.is_none() && role != Role::Writer {
+            return Err(Error::NotFound {
+                name: PREFIX.into(),
+                store: env.blobs.describe(),
+            });
+        }
+        let found = found.unwrap_or_else(|| Numbered {
+            number: 0,
+            epoch: 0,
+            state: first(),
+        });
+        let writer = env.rng.next();
+        let mut store = Self {
+            env,
+            role,
+            epoch: found.epoch,
+            writer,
+            committing: Mutex::new(()),
+            current: RwLock::new(Arc::new(found)),
+        };
+        if role == Role::Writer {
+            store.take_charge()?;
+        }
+        Ok(store)
+    }
+
+    /// The epoch this handle works under.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The newest state this handle knows.
+    pub fn current(&self) -> Arc<Numbered<S>> {
+        self.current.read().clone()
+    }
+
+    /// Reads the newest manifest from the store.
+    ///
+    /// # Errors
+    /// As [`ManifestStore::open`].
+    pub fn refresh(&self) -> Result<Arc<Numbered<S>>> {
+        let known = self.current();
+        let Some(number) = latest_number(&self.env)? else {
+            return Err(Error::NotFound {
+                name: PREFIX.into(),
+                store: self.env.blobs.describe(),
+            });
+        };
+        if number <= known.number {
+            return Ok(known);
+        }
+        match load_latest(&self.env)? {
+            Some(newer) => {
+                let newer = Arc::new(newer);
+                *self.current.write() = newer.clone();
+                Ok(newer)
+            }
+            None => Ok(known),
+        }
+    }
+
+    /// Applies `edit` to the newest state and makes the result durable. `edit` runs again on what
+    /// won whenever another process was quicker, so it must only depend on its argument.
+    ///
+    /// # Errors
+    /// What `edit` refuses with; [`Error::Fenced`]; an I/O error, after which the edit has not
+    /// happened; [`Error::Io`] with the operation `commit manifest (outcome unknown)` when the store
+    /// could not say, after which this handle must be given up and the database reopened.
+    pub fn commit<E: From<Error>>(
+        &self,
+        mut edit: impl FnMut(&S) -> Result<S, E>,
+    ) -> Result<Arc<Numbered<S>>, E> {
+        let _one_at_a_time = self.committing.lock();
+        loop {
+            let base = self.current();
+            self.check_fence(base.epoch)?;
+            let epoch = base.epoch.max(self.epoch);
+            let state = edit(&base.state)?;
+            if let Some(won) = self.try_put(&base, epoch, state)? {
+                return Ok(won);
+            }
+        }
+    }
+
+    /// Deletes manifests older than the current one, except the `pinned` numbers and one
+    /// predecessor. Returns the numbers that remain.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn sweep(&self, pinned: &[u64]) -> Result<Vec<u64>> {
+        let current = self.current().number;
+        let mut remaining = Vec::new();
+        for blob in self.env.blobs.list(PREFIX)? {
+            let Some(number) = number_of(&blob.name) else {
+                continue;
+            };
+            if number + KEEP_OLD >= current || pinned.contains(&number) {
+                remaining.push(number);
+            } else {
+                self.env.blobs.delete(&blob.name)?;
+            }
+        }
+        Ok(remaining)
+    }
+
+    /// Reads manifest `number`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it was swept.
+    pub fn load(&self, number: u64) -> Result<Numbered<S>> {
+        load(&self.env, number)
+    }
+
+    fn take_charge(&mut self) -> Result<()> {
+        loop {
+            let base = self.current();
+            let epoch = base.epoch + 1;
+            if let Some(won) = self.try_put(&base, epoch, base.state.clone())? {
+                self.epoch = won.epoch;
+                return Ok(());
+            }
+        }
+    }
+
+    fn check_fence(&self, found: u64) -> Result<()> {
+        if self.role == Role::Writer && found > self.epoch {
+            return Err(Error::Fenced {
+                ours: self.epoch,
+                theirs: found,
+            });
+        }
+        Ok(())
+    }
+
+    /// Tries for the next number; `None` when it was taken, with `current` moved to what won.
+    fn try_put(
+        &self,
+        base: &Numbered<S>,
+        epoch: u64,
+        state: S,
+    ) -> Result<Option<Arc<Numbered<S>>>> {
+        let number = base.number + 1;
+        let name = manifest_name(number);
+        let attempt = self.env.rng.next();
+        let bytes = encode(number, epoch, self.writer, attempt, &state.encode());
+        let created = self.put_once(&name, &bytes)?;
+        // A name that was swept can be created again; a newer manifest then exists.
+        let newest = latest_number(&self.env)?.unwrap_or(0);
+        if created && newest > number {
+            self.env.blobs.delete(&name)?;
+        }
+        if created && newest <= number {
+            let won = Arc::new(Numbered {
+                number,
+                epoch,
+                state,
+            });
+            *self.current.write() = won.clone();
+            return Ok(Some(won));
+        }
+        let newer = load_latest(&self.env)?.ok_or_else(|| Error::NotFound {
+            name,
+            store: self.env.blobs.describe(),
+        })?;
+        *self.current.write() = Arc::new(newer);
+        Ok(None)
+    }
+
+    /// Puts `bytes` if absent and finds out what happened even when the store answers with an error
+    /// after having done it.
+    fn put_once(&self, name: &str, bytes: &[u8]) -> Result<bool> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.env.blobs.put_if_absent(name, bytes) {
+                Ok(PutOutcome::Created) => return Ok(true),
+                Ok(PutOutcome::Exists) if attempt == 1 => return Ok(false),
+                Ok(PutOutcome::Exists) => return Ok(self.env.blobs.get(name)? == bytes),
+                Err(error) => error,
+            };
+            match self.env.blobs.get(name) {
+                Ok(found) if found == bytes => {
+                    // It is there; writing the same bytes again makes sure that it is durable.
+                    self.env.blobs.put(name, bytes)?;
+                    return Ok(true);
+                }
+                Ok(_) => return Ok(false),
+                Err(missing) if missing.is_not_found() => {}
+                Err(_) => return Err(unknown_outcome(name, &error)),
+            }
+            if attempt == PUT_ATTEMPTS {
+                let may_still_land = self.env.blobs.kind() == StoreKind::Bucket;
+                return Err(if may_still_land {
+                    unknown_outcome(name, &error)
+                } else {
+                    error
+                });
+            }
+            attempt += 1;
+        }
+    }
+}
+
+fn unknown_outcome(name: &str, error: &Error) -> Error {
+    Error::Io {
+        name: name.to_string(),
+        operation: "commit manifest (outcome unknown)",
+        kind: std::io::ErrorKind::Other,
+        message: error.to_string(),
+    }
+}
+
+fn latest_number(env: &Env) -> Result<Option<u64>> {
+    let listed = env.blobs.list(PREFIX)?;
+    Ok(listed.iter().filter_map(|blob| number_of(&blob.name)).max())
+}
+
+fn load_latest<S: ManifestState>(env: &Env) -> Result<Option<Numbered<S>>> {
+    loop {
+        let Some(number) = latest_number(env)? else {
+            return Ok(None);
+        };
+        match load(env, number) {
+            // Swept between the listing and the read: a newer one exists.
+            Err(error) if error.is_not_found() => {}
+            other => return other.map(Some),
+        }
+    }
+}
+
+fn load<S: ManifestState>(env: &Env, number: u64) -> Result<Numbered<S>> {
+    let name = manifest_name(number);
+    let bytes = env.blobs.get(&name)?;
+    let manifest = decode_manifest(&name, &bytes)?;
+    if manifest.number != number {
+        let what = format!("it says it is manifest {}", manifest.number);
+        return Err(Error::corrupt(name, 12, what));
+    }
+    Ok(manifest)
+}
+
+fn encode(number: u64, epoch: u64, writer: u64, attempt: u64, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + body.len() + CHECKSUM);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&FORMAT.to_le_bytes());
+    for field in [number, epoch, writer, attempt] {
+        bytes.extend_from_slice(&field.to_le_bytes());
+    }
+    let len = u32::try_from(body.len()).expect("a manifest is far below 4 GiB");
+    bytes.extend_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(body);
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes);
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// Decodes the bytes of a manifest called `name`.
+///
+/// # Errors
+/// [`Error::Corrupt`] with the offset, [`Error::NewerFormat`].
+pub fn decode_manifest<S: ManifestState>(name: &str, bytes: &[u8]) -> Result<Numbered<S>> {
+    let short = || Error::corrupt(name, bytes.len() as u64, "it is cut short");
+    if bytes.len() >= 8 && &bytes[..8] != MAGIC {
+        return Err(Error::corrupt(name, 0, "it is not a Siltstone manifest"));
+    }
+    if bytes.len() < HEADER + CHECKSUM {
+        return Err(short());
+    }
+    let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+    let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    let format = u32_at(8);
+    if format > FORMAT {
+        return Err(Error::NewerFormat {
+            name: name.to_string(),
+            found: format,
+            supported: FORMAT,
+        });
+    }
+    let body_len = u32_at(44) as usize;
+    if bytes.len() - HEADER - CHECKSUM != body_len {
+        return Err(short());
+    }
+    let end = HEADER + body_len;
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes[..end]);
+    if sum != u64_at(end) {
+        return Err(Error::corrupt(
+            name,
+            end as u64,
+            "its checksum does not match",
+        ));
+    }
+    let state =
+        S::decode(&bytes[HEADER..end]).map_err(|what| Error::corrupt(name, HEADER as u64, what))?;
+    Ok(Numbered {
+        number: u64_at(12),
+        epoch: u64_at(20),
+        state,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemBlobs;
+    use crate::{Blobs, Env};
+
+    impl ManifestState for Vec<u8> {
+        fn encode(&self) -> Vec<u8> {
+            self.clone()
+        }
+
+        fn decode(bytes: &[u8]) -> Result<Self, String> {
+            Ok(bytes.to_vec())
+        }
+    }
+
+    fn open(blobs: &MemBlobs, role: Role, seed: u64) -> Result<ManifestStore<Vec<u8>>> {
+        let (env, _) = Env::simulated(Arc::new(blobs.clone()), seed);
+        ManifestStore::open(env, role, Vec::new)
+    }
+
+    fn push(store: &ManifestStore<Vec<u8>>, byte: u8) -> Result<Arc<Numbered<Vec<u8>>>> {
+        store.commit(|state| {
+            let mut state = state.clone();
+            state.push(byte);
+            Ok::<_, Error>(state)
+        })
+    }
+
+    #[test]
+    fn an_edit_that_lost_the_race_is_applied_to_what_won() {
+        let blobs = MemBlobs::new();
+        let writer = open(&blobs, Role::Writer, 1).unwrap();
+        let helper = open(&blobs, Role::Helper, 2).unwrap();
+        push(&writer, 1).unwrap();
+        push(&helper, 2).unwrap();
+        push(&writer, 3).unwrap();
+        assert_eq!(writer.current().state, [1, 2, 3]);
+        assert_eq!(
+            open(&blobs, Role::Reader, 3).unwrap().current().state,
+            [1, 2, 3]
+        );
+    }
+
+    #[test]
+    fn a_replaced_writer_is_fenced() {
+        let blobs = MemBlobs::new();
+        let old = open(&blobs, Role::Writer, 1).unwrap();
+        let new = open(&blobs, Role::Writer, 2).unwrap();
+        assert!(matches!(
+            push(&old, 1),
+            Err(Error::Fenced { ours: 1, theirs: 2 })
+        ));
+        push(&new, 2).unwrap();
+        assert_eq!(new.current().state, [2]);
+    }
+
+    #[test]
+    fn a_number_that_was_swept_cannot_be_won_again() {
+        let blobs = MemBlobs::new();
+        let stalled = open(&blobs, Role::Helper, 9);
+        assert!(stalled.is_err(), "a helper does not create a database");
+        let writer = open(&blobs, Role::Writer, 1).unwrap();
+        let stalled = open(&blobs, Role::Helper, 2).unwrap();
+        for byte in 0..10 {
+            push(&writer, byte).unwrap();
+        }
+        writer.sweep(&[]).unwrap();
+        assert_eq!(blobs.list("manifest/").unwrap().len(), 2);
+        let won = push(&stalled, 77).unwrap();
+        assert_eq!(won.state, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 77]);
+        assert_eq!(blobs.list("manifest/").unwrap().len(), 3);
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_cut_is_a_typed_error() {
+        let bytes = encode(1, 2, 3, 4, b"body");
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x40;
+            assert!(
+                decode_manifest::<Vec<u8>>("m", &bad).is_err(),
+                "flip at {at}"
+            );
+            assert!(
+                decode_manifest::<Vec<u8>>("m", &bytes[..at]).is_err(),
+                "cut at {at}"
+            );
+        }
+        assert_eq!(
+            decode_manifest::<Vec<u8>>("m", &bytes).unwrap().state,
+            b"body"
+        );
+    }
+
+    #[test]
+    fn the_newest_manifest_is_never_passed_over_for_an_older_one() {
+        let blobs = MemBlobs::new();
+        let writer = open(&blobs, Role::Writer, 1).unwrap();
+        let last = push(&writer, 1).unwrap().number;
+        blobs.flip_byte(&manifest_name(last), 50);
+        let refused = open(&blobs, Role::Writer, 2).map(|_| ());
+        assert!(matches!(refused, Err(Error::Corrupt { name, .. }) if name == manifest_name(last)));
+    }
+}

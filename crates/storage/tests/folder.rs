@@ -1,0 +1,110 @@
+//! A folder as a store: whole or absent, one writer, exactly one winner of a race.
+
+use siltstone_storage::{Blobs, Error, FolderLock, LocalBlobs, PutOutcome, Wait};
+use std::sync::Barrier;
+
+fn folder() -> (tempfile::TempDir, LocalBlobs) {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = LocalBlobs::create(dir.path()).unwrap();
+    (dir, blobs)
+}
+
+#[test]
+fn blobs_are_written_read_listed_and_deleted() {
+    let (_dir, blobs) = folder();
+    blobs.put("sst/b.sst", b"bee").unwrap();
+    blobs.put("sst/a.sst", b"ay").unwrap();
+    blobs.put("wal/1.wal", b"log").unwrap();
+    let names: Vec<_> = blobs
+        .list("sst/")
+        .unwrap()
+        .into_iter()
+        .map(|m| (m.name, m.size))
+        .collect();
+    assert_eq!(
+        names,
+        [("sst/a.sst".to_string(), 2), ("sst/b.sst".to_string(), 3)]
+    );
+    let reader = blobs.open("sst/b.sst").unwrap();
+    assert_eq!(&reader.read(1, 2, Wait::Allowed).unwrap()[..], b"ee");
+    assert_eq!(&reader.read(1, 2, Wait::Never).unwrap()[..], b"ee");
+    assert!(matches!(
+        reader.read(2, 2, Wait::Allowed),
+        Err(Error::Corrupt { .. })
+    ));
+    blobs.delete("sst/b.sst").unwrap();
+    blobs.delete("sst/b.sst").unwrap();
+    assert!(blobs.get("sst/b.sst").unwrap_err().is_not_found());
+    assert_eq!(
+        &reader.read(0, 3, Wait::Allowed).unwrap()[..],
+        b"bee",
+        "an open reader keeps its file"
+    );
+}
+
+#[test]
+fn an_unfinished_blob_never_was() {
+    let (dir, blobs) = folder();
+    let mut writer = blobs.create("sst/x.sst").unwrap();
+    writer.write(b"half").unwrap();
+    drop(writer);
+    assert!(blobs.list("sst/").unwrap().is_empty());
+    let mut writer = blobs.create("sst/x.sst").unwrap();
+    writer.write(b"whole").unwrap();
+    assert!(blobs.get("sst/x.sst").unwrap_err().is_not_found());
+    std::mem::forget(writer);
+    assert_eq!(
+        LocalBlobs::existing(dir.path())
+            .unwrap()
+            .remove_leftovers()
+            .unwrap(),
+        1
+    );
+}
+
+#[test]
+fn sixteen_racing_creations_of_one_name_have_one_winner() {
+    let (_dir, blobs) = folder();
+    for round in 0..20 {
+        let name = format!("manifest/{round}");
+        let barrier = Barrier::new(16);
+        let winners: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16u8)
+                .map(|id| {
+                    let (name, barrier, blobs) = (&name, &barrier, &blobs);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        blobs.put_if_absent(name, &[id]).unwrap() == PutOutcome::Created
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|t| usize::from(t.join().unwrap()))
+                .sum()
+        });
+        assert_eq!(winners, 1);
+    }
+}
+
+#[test]
+fn a_second_writer_is_told_who_holds_the_folder() {
+    let (dir, _blobs) = folder();
+    let held = FolderLock::take(dir.path()).unwrap();
+    let refused = FolderLock::take(dir.path()).unwrap_err();
+    let me = format!("process {}", std::process::id());
+    assert!(refused.to_string().contains(&me), "{refused}");
+    drop(held);
+    FolderLock::take(dir.path()).unwrap();
+}
+
+#[test]
+fn names_that_leave_the_folder_are_refused() {
+    let (_dir, blobs) = folder();
+    for name in ["../x", "/etc/passwd", "a//b", "a/./b", "", "a/", "a\0b"] {
+        assert!(
+            matches!(blobs.put(name, b""), Err(Error::Invalid { .. })),
+            "{name:?}"
+        );
+    }
+}

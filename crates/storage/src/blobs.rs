@@ -88,6 +88,9 @@ pub trait Blobs: Send + Sync + Debug {
     /// Deletes a blob. One that is not there is already deleted.
     fn delete(&self, name: &str) -> Result<()>;
 
+    /// Makes a log that another process appended to durable as far as it goes.
+    fn sync(&self, name: &str) -> Result<()>;
+
     /// True when [`Blobs::append`] works: a folder can, a bucket cannot.
     fn can_append(&self) -> bool;
 

@@ -287,6 +287,13 @@ impl Blobs for LocalBlobs {
         }
     }
 
+    fn sync(&self, name: &str) -> Result<()> {
+        let path = self.path(name)?;
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| self.error(&path, "fsync", &e))
+    }
+
     fn can_append(&self) -> bool {
         true
     }

@@ -209,6 +209,19 @@ impl<I: Ord + Clone + std::fmt::Debug, M> SegmentLog<I, M> {
         free
     }
 
+    /// The replaced segments that no pin can still see, left in place.
+    pub fn retirable(&self, pins: &Pins) -> Vec<I> {
+        let oldest = pins.oldest().unwrap_or(u64::MAX);
+        let free = self.retired.iter().filter(|retired| oldest >= retired.since);
+        free.map(|retired| retired.id.clone()).collect()
+    }
+
+    /// Takes out replaced segments whose blobs are deleted, and where their names led.
+    pub fn remove_retired(&mut self, ids: &[I]) {
+        self.retired.retain(|retired| !ids.contains(&retired.id));
+        self.forget_redirects(ids);
+    }
+
     /// Forgets where `ids` led, once nobody can hold those names: keeps the log bounded.
     pub fn forget_redirects(&mut self, ids: &[I]) {
         for id in ids {

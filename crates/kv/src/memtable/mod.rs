@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::types::Commit;
 use skiplist::SkipList;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Recent writes of one keyspace.
 #[derive(Debug)]
@@ -21,8 +21,10 @@ pub(crate) struct Memtable {
     entries: AtomicU64,
     min_commit: AtomicU64,
     max_commit: AtomicU64,
+    /// Bytes set aside for writes that are in the log and not here yet.
+    reserved: AtomicUsize,
     /// The first log file that holds any of it.
-    pub(crate) wal: u64,
+    wal: AtomicU64,
 }
 
 impl Memtable {
@@ -32,8 +34,31 @@ impl Memtable {
             entries: AtomicU64::new(0),
             min_commit: AtomicU64::new(u64::MAX),
             max_commit: AtomicU64::new(0),
-            wal,
+            reserved: AtomicUsize::new(0),
+            wal: AtomicU64::new(wal),
         }
+    }
+
+    /// Sets room aside for writes whose record stands in log file `wal`. One thread at a time.
+    pub(crate) fn reserve(&self, bytes: usize, wal: u64) {
+        if self.is_empty() && self.reserved() == 0 {
+            self.wal.store(wal, Ordering::Relaxed);
+        }
+        self.reserved.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// The writes that this room was for are in.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.reserved.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Acquire)
+    }
+
+    /// The first log file that is needed for what is here or on its way; `None` when nothing is.
+    pub(crate) fn wal(&self) -> Option<u64> {
+        (!self.is_empty() || self.reserved() > 0).then(|| self.wal.load(Ordering::Relaxed))
     }
 
     /// The most bytes an entry can take.
@@ -42,7 +67,7 @@ impl Memtable {
     }
 
     pub(crate) fn fits(&self, bytes: usize) -> bool {
-        self.list.fits(bytes)
+        self.list.fits(bytes + self.reserved())
     }
 
     /// Adds an entry; false when the memtable is full.
@@ -83,6 +108,10 @@ impl Memtable {
 
     pub(crate) fn bytes(&self) -> usize {
         self.list.used()
+    }
+
+    pub(crate) fn min_commit(&self) -> Commit {
+        Commit(self.min_commit.load(Ordering::Relaxed))
     }
 
     pub(crate) fn max_commit(&self) -> Commit {

@@ -9,7 +9,7 @@
 //! - Node indices come from links only, and links hold nothing but indices made by `allocate`,
 //!   which checks the capacity; so every index is in bounds and aligned to 8 bytes.
 //! - References handed out borrow the list, so the memory outlives them.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "argued above")]
 
 use crate::types::{Commit, Tag};
 use parking_lot::Mutex;

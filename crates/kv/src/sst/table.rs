@@ -24,6 +24,8 @@ const TAIL_SLOT: u64 = u64::MAX;
 pub(crate) struct ReadState {
     pub(crate) cache: Arc<BlockCache>,
     may_wait: AtomicBool,
+    /// False for reads that would only push other blocks out of the cache.
+    fill_cache: bool,
     pub(crate) blocks_read: AtomicU64,
     pub(crate) tables_read: AtomicU64,
 }
@@ -33,8 +35,17 @@ impl ReadState {
         Self {
             cache,
             may_wait: AtomicBool::new(wait == Wait::Allowed),
+            fill_cache: true,
             blocks_read: AtomicU64::new(0),
             tables_read: AtomicU64::new(0),
+        }
+    }
+
+    /// For compactions: blocks that are not in the cache do not enter it.
+    pub(crate) fn past_cache(cache: Arc<BlockCache>, wait: Wait) -> Self {
+        Self {
+            fill_cache: false,
+            ..Self::new(cache, wait)
         }
     }
 
@@ -470,7 +481,11 @@ impl TableCursor {
 
     fn load_data(&mut self, handle: Handle) -> Result<()> {
         let mut read = 0;
-        let block = self.table.block(handle, self.state.wait(), &mut read)?;
+        let wait = self.state.wait();
+        let block = match self.state.fill_cache {
+            true => self.table.block(handle, wait, &mut read)?,
+            false => Arc::new(self.table.read_block(handle, wait)?),
+        };
         self.state.blocks_read.fetch_add(read, Ordering::Relaxed);
         self.data.reset(block);
         Ok(())

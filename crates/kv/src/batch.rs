@@ -1,0 +1,95 @@
+//! Several writes that become one commit: all or none.
+
+use crate::types::{KeyspaceId, Tag};
+use crate::wal::frame::{self, Op};
+use crate::{Keyspace, memtable::Memtable};
+
+/// Writes to any keyspaces of one database, in order; of two writes to one key the later counts.
+#[derive(Debug, Default, Clone)]
+pub struct Batch {
+    pub(crate) ops: Vec<u8>,
+    pub(crate) count: u64,
+    pub(crate) user_bytes: usize,
+    pub(crate) footprint: Footprint,
+    /// Longest key and value, checked against the limits when it is written.
+    pub(crate) longest_key: usize,
+    pub(crate) shortest_key: usize,
+    pub(crate) longest_value: (usize, Vec<u8>),
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self {
+            shortest_key: usize::MAX,
+            ..Self::default()
+        }
+    }
+
+    /// Sets `key` of `keyspace` to `value`.
+    pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> &mut Self {
+        self.add(keyspace.core().id, Tag::PUT, key, value)
+    }
+
+    /// Deletes `key` of `keyspace`; one that is not there is already deleted.
+    pub fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> &mut Self {
+        self.add(keyspace.core().id, Tag::DELETE, key, b"")
+    }
+
+    fn add(&mut self, keyspace: KeyspaceId, tag: Tag, key: &[u8], value: &[u8]) -> &mut Self {
+        let op = Op {
+            keyspace,
+            tag,
+            key,
+            value,
+        };
+        frame::put_op(&mut self.ops, &op);
+        self.count += 1;
+        self.user_bytes += key.len() + value.len();
+        self.longest_key = self.longest_key.max(key.len());
+        self.shortest_key = self.shortest_key.min(key.len());
+        if value.len() > self.longest_value.0 {
+            self.longest_value = (value.len(), key[..key.len().min(64)].to_vec());
+        }
+        self.footprint.add(keyspace, Memtable::entry_bytes(key.len(), value.len()));
+        self
+    }
+
+    /// Number of writes.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// True when there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// How many bytes of memtable each keyspace needs for some writes.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Footprint(Vec<(KeyspaceId, usize)>);
+
+impl Footprint {
+    #[inline]
+    pub(crate) fn add(&mut self, keyspace: KeyspaceId, bytes: usize) {
+        match self.0.iter_mut().find(|(id, _)| *id == keyspace) {
+            Some((_, sum)) => *sum += bytes,
+            None => self.0.push((keyspace, bytes)),
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Footprint) {
+        for (keyspace, bytes) in &other.0 {
+            self.add(*keyspace, *bytes);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (KeyspaceId, usize)> {
+        self.0.iter().copied()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}

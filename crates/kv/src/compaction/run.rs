@@ -1,0 +1,370 @@
+//! One compaction: read the captured tables, write what is kept, swap exactly those for the output.
+//!
+//! Complete or absent: the swap is one manifest edit, which fails when any input is gone. Until it
+//! succeeds the inputs are live; after it the outputs are. Inputs are deleted later, when no reader
+//! holds them.
+
+use crate::compaction::lost;
+use crate::compaction::output::{Output, Outputs};
+use crate::compaction::pick::{self, Candidate, CompactOptions, Mood, Plan};
+use crate::compaction::versions::{Rules, VersionFilter};
+use crate::core::Core;
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::merge::{MergeCursor, Source};
+use crate::options::History;
+use crate::retention::Retention;
+use crate::sst::format::TableMeta;
+use crate::sst::run::{Run, RunCursor};
+use crate::sst::table::{ReadState, Table};
+use crate::state::DbState;
+use crate::stats::{CompactStats, add};
+use crate::types::{Commit, SegmentId};
+use crate::view::KeyspaceCore;
+use siltstone_storage::{Segment, Timestamp, Wait};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tables that a compaction reads; nobody else takes them meanwhile.
+struct Claim<'a> {
+    engine: &'a Core,
+    ids: Vec<SegmentId>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut claimed = self.engine.claimed.lock();
+        for id in &self.ids {
+            claimed.remove(id);
+        }
+    }
+}
+
+impl Core {
+    /// Does the most pressing background compaction; false when there is none.
+    pub(crate) fn compact_next(&self, mood: Mood) -> Result<bool> {
+        let Some(_permit) = self.compactions.try_take() else {
+            return Ok(false);
+        };
+        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        for core in cores {
+            let picked = self.claim(|claimed| {
+                let current = self.manifest.current();
+                let tables = candidates(&current.state, &core);
+                pick::leveled(&tables, claimed, &self.shared.options, mood)
+            });
+            if let Some((plan, _claim)) = picked {
+                let stats = self.compact_tables(&core, &plan);
+                return match stats {
+                    Ok(_) => Ok(true),
+                    // Somebody compacted by hand: look again.
+                    Err((Error::CompactionLost { .. }, _)) => Ok(true),
+                    Err((error, _)) => Err(error),
+                };
+            }
+        }
+        Ok(false)
+    }
+
+    /// A compaction by hand.
+    pub(crate) fn compact_by_hand(
+        &self,
+        core: &Arc<KeyspaceCore>,
+        options: &CompactOptions,
+    ) -> Result<CompactStats, (Error, CompactStats)> {
+        let none = CompactStats::default;
+        let _permit = self.compactions.take("a compaction", None, None).map_err(|e| (e, none()))?;
+        self.shared.check_writable().map_err(|e| (e, none()))?;
+        let picked = self.claim(|_| {
+            let current = self.manifest.current();
+            let tables = candidates(&current.state, core);
+            let inputs = pick::by_hand(&tables, options);
+            let level = tables
+                .iter()
+                .filter(|t| inputs.contains(&t.id))
+                .map(|t| t.meta.level.max(1))
+                .max()?;
+            Some(Plan { inputs, level })
+        });
+        match picked {
+            Some((plan, _claim)) => self.compact_tables(core, &plan),
+            None => Ok(none()),
+        }
+    }
+
+    fn claim(
+        &self,
+        pick: impl FnOnce(&BTreeSet<SegmentId>) -> Option<Plan>,
+    ) -> Option<(Plan, Claim<'_>)> {
+        let mut claimed = self.claimed.lock();
+        let plan = pick(&claimed)?;
+        let ids: Vec<_> = plan.inputs.iter().filter(|id| claimed.insert(**id)).copied().collect();
+        Some((plan, Claim { engine: self, ids }))
+    }
+
+    /// Compacts the tables of a plan. The stats name inputs also when it fails.
+    pub(crate) fn compact_tables(
+        &self,
+        core: &Arc<KeyspaceCore>,
+        plan: &Plan,
+    ) -> Result<CompactStats, (Error, CompactStats)> {
+        let clock = &self.shared.env.clock;
+        let started = clock.elapsed();
+        let mut stats = CompactStats {
+            inputs: plan.inputs.clone(),
+            level: plan.level,
+            ..CompactStats::default()
+        };
+        let result = self.try_compact(core, plan, &mut stats);
+        stats.latency = clock.elapsed().saturating_sub(started);
+        match result {
+            Ok(()) => {
+                add(&self.shared.counters.compactions, 1);
+                add(&self.shared.counters.compaction_bytes, stats.bytes_written);
+                add(&self.shared.counters.dropped_versions, stats.dropped);
+                metrics::counter!("siltstone_compactions_total").increment(1);
+                metrics::counter!("siltstone_compaction_bytes_total").increment(stats.bytes_written);
+                metrics::histogram!("siltstone_compaction_seconds")
+                    .record(stats.latency.as_secs_f64());
+                tracing::debug!(
+                    keyspace = core.name,
+                    inputs = stats.inputs.len(),
+                    outputs = stats.outputs.len(),
+                    dropped = stats.dropped,
+                    "compacted"
+                );
+                Ok(stats)
+            }
+            Err(error) => {
+                stats.outputs.clear();
+                stats.error = Some(error.to_string());
+                Err((error, stats))
+            }
+        }
+    }
+
+    fn try_compact(
+        &self,
+        core: &Arc<KeyspaceCore>,
+        plan: &Plan,
+        stats: &mut CompactStats,
+    ) -> Result<()> {
+        let view = core.view.load_full();
+        let mut inputs = Vec::with_capacity(plan.inputs.len());
+        let mut others = Vec::new();
+        for table in view.tables() {
+            match plan.inputs.contains(&table.id) {
+                true => inputs.push(table.clone()),
+                false => others.push(table.clone()),
+            }
+        }
+        if let Some(gone) = plan.inputs.iter().find(|id| inputs.iter().all(|t| t.id != **id)) {
+            return Err(Error::CompactionLost {
+                segment: gone.blob(),
+            });
+        }
+        stats.bytes_read = inputs.iter().map(|table| table.meta.bytes).sum();
+        let history = &view.options.history;
+        let (held, head) = self.held_and_head();
+        let retention = Retention::new(head, history, held);
+        if self.is_plain_move(&inputs, plan, &retention, history) {
+            return self.move_down(core, plan, stats);
+        }
+        let rules = Rules {
+            retention: &retention,
+            history,
+            aged: self.aged(history.max_age.unwrap_or(Duration::MAX), Commit::ZERO),
+            tombstones_aged: self.aged(history.tombstone_age, Commit::MAX),
+        };
+        let mut filter = VersionFilter::new(rules, |key: &[u8], commit| {
+            others.iter().any(|t| t.meta.min_commit < commit && t.meta.covers(key))
+        });
+        let output = Output {
+            level: plan.level,
+            base: inputs.iter().map(|t| t.meta.min_commit).min().unwrap_or_default(),
+            times: (
+                inputs.iter().map(|t| t.meta.min_time).min().unwrap_or_default(),
+                inputs.iter().map(|t| t.meta.max_time).max().unwrap_or_default(),
+            ),
+            table_bytes: self.shared.options.table_bytes,
+        };
+        let mut outputs = Outputs::new(self, core, &view.options, output);
+        let mut merge = self.merge(&inputs);
+        merge.seek_first()?;
+        while merge.valid() {
+            filter.push(merge.key(), merge.commit(), merge.tag(), merge.value(), &mut outputs)?;
+            merge.next()?;
+        }
+        filter.finish(&mut outputs)?;
+        stats.dropped = filter.dropped();
+        let written = outputs.finish()?;
+        stats.entries = written.iter().map(|(_, meta)| meta.entries).sum();
+        stats.bytes_written = written.iter().map(|(_, meta)| meta.bytes).sum();
+        stats.outputs = written.iter().map(|(id, _)| *id).collect();
+        let gone = match stats.dropped {
+            0 => Commit::ZERO,
+            _ => Commit(retention.window_start().0.saturating_sub(1)),
+        };
+        let swapped = self.swap(core, plan, &written, gone);
+        if let Err(error) = swapped {
+            self.discard_unless_unknown(stats.outputs.clone());
+            return Err(error);
+        }
+        self.install(core, None);
+        drop(merge);
+        drop((inputs, others, view));
+        self.collect_garbage();
+        Ok(())
+    }
+
+    /// Deletes outputs that did not become live, unless they might have.
+    pub(crate) fn discard_unless_unknown(&self, outputs: Vec<SegmentId>) {
+        if !self.shared.is_stopped() {
+            self.discard(outputs);
+        }
+    }
+
+    fn swap(
+        &self,
+        core: &KeyspaceCore,
+        plan: &Plan,
+        written: &[(SegmentId, TableMeta)],
+        gone: Commit,
+    ) -> Result<()> {
+        self.edit(|state| {
+            let capture = state.tables.capture(|s| plan.inputs.contains(&s.id));
+            if let Some(lost) = plan.inputs.iter().find(|id| !capture.ids().contains(id)) {
+                return Err(Error::CompactionLost {
+                    segment: lost.blob(),
+                });
+            }
+            let level = free_level(state, core, plan, written);
+            let outputs = written.iter().map(|(id, meta)| Segment {
+                id: *id,
+                meta: TableMeta {
+                    level,
+                    ..meta.clone()
+                },
+            });
+            state.tables.replace(&capture, outputs.collect()).map_err(lost)?;
+            if let Some(keyspace) = state.keyspace_mut(core.id) {
+                keyspace.dropped = keyspace.dropped.max(gone);
+            }
+            Ok(())
+        })
+        .map(|_| ())
+    }
+
+    fn merge(&self, inputs: &[Arc<Table>]) -> MergeCursor {
+        let cache = self.shared.cache.clone();
+        let state = Arc::new(ReadState::past_cache(cache, Wait::Allowed));
+        // Tables of one level do not overlap, so a level is one source.
+        let mut sources = Vec::new();
+        let mut deeper: std::collections::BTreeMap<u8, Vec<Arc<Table>>> = Default::default();
+        for table in inputs {
+            match table.meta.level {
+                0 => {
+                    let run = Run::new(0, vec![table.clone()]);
+                    sources.push(Source::Run(RunCursor::new(&run, state.clone())));
+                }
+                level => deeper.entry(level).or_default().push(table.clone()),
+            }
+        }
+        for (level, tables) in deeper {
+            let run = Run::new(level, tables);
+            sources.push(Source::Run(RunCursor::new(&run, state.clone())));
+        }
+        MergeCursor::new(sources)
+    }
+
+    /// True when the table only needs another level: nothing meets it below and nothing in it can go.
+    fn is_plain_move(
+        &self,
+        inputs: &[Arc<Table>],
+        plan: &Plan,
+        retention: &Retention,
+        history: &History,
+    ) -> bool {
+        let [table] = inputs else {
+            return false;
+        };
+        let meta = &table.meta;
+        let one_version_each = meta.entries == meta.keys && meta.tombstones == 0;
+        let nothing_to_drop = one_version_each || retention.window_start() <= meta.min_commit;
+        meta.level != plan.level && nothing_to_drop && !history.truncates()
+    }
+
+    fn move_down(
+        &self,
+        core: &KeyspaceCore,
+        plan: &Plan,
+        stats: &mut CompactStats,
+    ) -> Result<()> {
+        self.edit(|state| {
+            let capture = state.tables.capture(|s| plan.inputs.contains(&s.id));
+            if capture.ids().len() != plan.inputs.len() {
+                return Err(Error::CompactionLost {
+                    segment: plan.inputs[0].blob(),
+                });
+            }
+            let moved: Vec<_> = state
+                .tables
+                .live()
+                .iter()
+                .filter(|s| capture.ids().contains(&s.id))
+                .map(|s| (s.id, s.meta.clone()))
+                .collect();
+            let level = free_level(state, core, plan, &moved);
+            state.tables.relabel(&capture, |meta| meta.level = level).map_err(lost)
+        })?;
+        stats.outputs = plan.inputs.clone();
+        self.install(core, None);
+        Ok(())
+    }
+
+    /// The newest commit that is certainly older than `age`; `none` when there is no limit.
+    fn aged(&self, age: Duration, none: Commit) -> Commit {
+        if age.is_zero() || age == Duration::MAX {
+            return none;
+        }
+        let now = self.shared.env.clock.now();
+        let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        self.times.lock().commit_at(Timestamp(now.0.saturating_sub(micros)))
+    }
+
+    pub(crate) fn tombstones_aged(&self, history: &History) -> Commit {
+        self.aged(history.tombstone_age, Commit::MAX)
+    }
+}
+
+/// The level of the plan, or 0 when tables stand there by now that the outputs would overlap.
+fn free_level(
+    state: &DbState,
+    core: &KeyspaceCore,
+    plan: &Plan,
+    outputs: &[(SegmentId, TableMeta)],
+) -> u8 {
+    let taken = state.tables.live().iter().any(|segment| {
+        segment.meta.keyspace == core.id
+            && segment.meta.level == plan.level
+            && !plan.inputs.contains(&segment.id)
+            && outputs
+                .iter()
+                .any(|(_, meta)| segment.meta.overlaps(&meta.min_key, &meta.max_key))
+    });
+    if taken { 0 } else { plan.level }
+}
+
+fn candidates<'a>(state: &'a DbState, core: &KeyspaceCore) -> Vec<Candidate<'a>> {
+    state
+        .tables
+        .live()
+        .iter()
+        .filter(|segment| segment.meta.keyspace == core.id)
+        .map(|segment| Candidate {
+            id: segment.id,
+            meta: &segment.meta,
+        })
+        .collect()
+}

@@ -1,0 +1,280 @@
+//! The engine behind every handle of a writer: its parts, and how memtables are sealed and views
+//! replaced. Pipeline, flush, compaction and deletion are in files of their own.
+
+use crate::error::{Error, Result};
+use crate::memtable::Memtable;
+use crate::options::Background;
+use crate::permits::Permits;
+use crate::pipeline::{Queue, Uploads};
+use crate::shared::Shared;
+use crate::signals::Signals;
+use crate::state::{CommitTimes, DbState};
+use crate::stats::add;
+use crate::types::{Commit, KeyspaceId, SegmentId};
+use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
+use crate::wal::log::Log;
+use parking_lot::{Condvar, Mutex, RwLock};
+use siltstone_storage::{FolderLock, ManifestStore, Numbered, Pins};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A writer delays itself once for this many bytes when memory runs short.
+const DELAY_EVERY: usize = 64 * 1024;
+/// Memory is looked at again once for this many bytes written.
+const NOTE_EVERY: usize = 128 * 1024;
+/// The longest such delay.
+const LONGEST_DELAY: Duration = Duration::from_millis(4);
+
+/// The engine of a writer.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) manifest: ManifestStore<DbState>,
+    pub(crate) bucket: bool,
+    pub(crate) keyspaces: RwLock<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>>,
+    pub(crate) tables: Mutex<Tables>,
+    pub(crate) segment_pins: Arc<Mutex<Pins>>,
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) log: Mutex<Log>,
+    pub(crate) uploads: Mutex<Uploads>,
+    pub(crate) uploads_changed: Condvar,
+    pub(crate) times: Mutex<CommitTimes>,
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) flushing: Mutex<()>,
+    pub(crate) compactions: Permits,
+    /// Tables that a compaction is reading.
+    pub(crate) claimed: Mutex<BTreeSet<SegmentId>>,
+    /// Deleted tables that the manifest still lists as retired.
+    pub(crate) deleted: Mutex<Vec<SegmentId>>,
+    /// Tables of failed flushes and compactions that could not be deleted yet.
+    pub(crate) orphans: Mutex<Vec<SegmentId>>,
+    pub(crate) next_segment: AtomicU64,
+    pub(crate) folder_lock: Mutex<Option<FolderLock>>,
+    pub(crate) memory: Memory,
+}
+
+/// How much memory writes take, and how hard they are to be slowed.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Bytes in memtables that wait to be flushed.
+    sealed: AtomicUsize,
+    /// 0: writers run free; up to 1000: they slow down; above: they wait.
+    pressure: AtomicUsize,
+    since_delay: AtomicUsize,
+    since_note: AtomicUsize,
+}
+
+const WAIT: usize = 1001;
+
+impl Memory {
+    pub(crate) fn with_sealed(bytes: usize) -> Self {
+        Self {
+            sealed: AtomicUsize::new(bytes),
+            ..Self::default()
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn threaded(&self) -> bool {
+        self.shared.options.background == Background::Threads
+    }
+
+    pub(crate) fn new_segment(&self) -> SegmentId {
+        let counter = self.next_segment.fetch_add(1, Ordering::Relaxed);
+        SegmentId::new(self.manifest.epoch(), counter)
+    }
+
+    /// Changes the manifest. A failure that leaves the outcome open, or a fence, stops writes.
+    pub(crate) fn edit(
+        &self,
+        mut edit: impl FnMut(&mut DbState) -> Result<()>,
+    ) -> Result<Arc<Numbered<DbState>>> {
+        let deleted = self.deleted.lock().clone();
+        let result = self.manifest.commit(|state| {
+            let mut state = state.clone();
+            state.tables.remove_retired(&deleted);
+            edit(&mut state)?;
+            Ok(state)
+        });
+        match &result {
+            Ok(_) => self.deleted.lock().retain(|id| !deleted.contains(id)),
+            Err(error @ Error::Storage(cause)) if is_final(cause) => self.shared.stop(error),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Puts the manifest's tables into the keyspace's view, without the memtable that was flushed.
+    pub(crate) fn install(&self, core: &KeyspaceCore, flushed: Option<&Arc<Memtable>>) {
+        core.change(|view| {
+            let (current, pin) = self.pin_current();
+            let Some(keyspace) = current.state.keyspace(core.id) else {
+                return view.with_memtables(view.active.clone(), view.sealed.clone());
+            };
+            let is_left = |memtable: &&Arc<Memtable>| {
+                flushed.is_none_or(|flushed| !Arc::ptr_eq(memtable, flushed))
+            };
+            View {
+                active: view.active.clone(),
+                sealed: view.sealed.iter().filter(is_left).cloned().collect(),
+                runs: self.tables.lock().runs(&current.state, core.id),
+                options: Arc::new(keyspace.options.clone()),
+                dropped: keyspace.dropped,
+                pin,
+            }
+        });
+        if let Some(flushed) = flushed {
+            self.memory.sealed.fetch_sub(flushed.bytes(), Ordering::Relaxed);
+        }
+        self.note_memory();
+        self.signals.room();
+    }
+
+    /// The newest manifest, with its segments held. Looking and holding are one step, so that no
+    /// deletion comes between.
+    pub(crate) fn pin_current(&self) -> (Arc<Numbered<DbState>>, Arc<SegmentPin>) {
+        SegmentPin::of_current(&self.segment_pins, &self.signals, || self.manifest.current())
+    }
+
+    /// Seals the active memtable and opens one that holds at least `bytes`; what is written from
+    /// now on stands in log file `wal` or later. The caller holds the log.
+    pub(crate) fn seal(&self, core: &KeyspaceCore, bytes: usize, wal: u64) {
+        let capacity = bytes.max(self.shared.options.memtable_limit());
+        let mut grown = 0;
+        core.change(|view| {
+            let mut sealed = view.sealed.clone();
+            if view.active.wal().is_some() {
+                grown = view.active.bytes();
+                sealed.insert(0, view.active.clone());
+            }
+            view.with_memtables(Arc::new(Memtable::new(capacity, wal)), sealed)
+        });
+        if grown > 0 {
+            self.memory.sealed.fetch_add(grown, Ordering::Relaxed);
+            self.note_memory();
+            self.signals.flush();
+        }
+    }
+
+    /// Memtables grew by about `bytes`.
+    #[inline]
+    pub(crate) fn note_written(&self, bytes: usize) {
+        let since = self.memory.since_note.fetch_add(bytes, Ordering::Relaxed);
+        if since + bytes >= NOTE_EVERY {
+            self.memory.since_note.store(0, Ordering::Relaxed);
+            self.note_memory();
+        }
+    }
+
+    /// Works out how hard writers are to be slowed, and what the cache may have.
+    pub(crate) fn note_memory(&self) {
+        let options = &self.shared.options;
+        let limit = options.memtable_limit();
+        let sealed = self.memory.sealed.load(Ordering::Relaxed);
+        let keyspaces = self.keyspaces.read();
+        let mut active = 0;
+        let mut level0 = 0;
+        for core in keyspaces.values() {
+            let view = core.view.load();
+            active += view.active.bytes();
+            let runs = view.runs.iter().filter(|run| run.level == 0).count();
+            level0 = level0.max(runs);
+        }
+        drop(keyspaces);
+        // One sealed memtable is the normal case. From there to twice the limit writers slow down.
+        let by_memory = match sealed + active {
+            used if used >= limit * 3 => WAIT,
+            used if sealed > 0 => used.saturating_sub(limit * 3 / 2) * 1000 / (limit * 3 / 2),
+            _ => 0,
+        };
+        let slow_from = options.level0_stop * 3 / 4;
+        let by_level0 = match level0 {
+            tables if tables >= options.level0_stop => WAIT,
+            tables if tables > slow_from => {
+                (tables - slow_from) * 1000 / (options.level0_stop - slow_from)
+            }
+            _ => 0,
+        };
+        self.memory.pressure.store(by_memory.max(by_level0), Ordering::Relaxed);
+        let reserve = (sealed + active).max(limit);
+        self.shared.cache.set_memtables(reserve as u64);
+    }
+
+    /// Sealed memtables of this many bytes went without a flush.
+    pub(crate) fn forget_sealed(&self, bytes: usize) {
+        self.memory.sealed.fetch_sub(bytes, Ordering::Relaxed);
+        self.note_memory();
+    }
+
+    /// Lets a writer in, slowed or after a wait when memory runs short. Answers how often it waited.
+    #[inline]
+    pub(crate) fn admit(&self, bytes: usize) -> Result<u32> {
+        if self.memory.pressure.load(Ordering::Relaxed) == 0 {
+            return Ok(0);
+        }
+        self.admit_slowly(bytes)
+    }
+
+    #[cold]
+    fn admit_slowly(&self, bytes: usize) -> Result<u32> {
+        let clock = &self.shared.env.clock;
+        let started = clock.elapsed();
+        let mut waits = 0;
+        loop {
+            let seen = self.signals.room_count();
+            self.shared.check_writable()?;
+            if self.memory.pressure.load(Ordering::Relaxed) < WAIT {
+                break;
+            }
+            waits += 1;
+            if !self.threaded() {
+                self.work()?;
+                self.note_memory();
+                continue;
+            }
+            self.signals.flush();
+            self.signals.compact();
+            self.signals.wait_for_room(seen);
+        }
+        let since = self.memory.since_delay.fetch_add(bytes, Ordering::Relaxed);
+        if since + bytes >= DELAY_EVERY && self.threaded() {
+            self.memory.since_delay.store(0, Ordering::Relaxed);
+            let pressure = self.memory.pressure.load(Ordering::Relaxed).min(1000) as u32;
+            clock.sleep(LONGEST_DELAY * pressure / 1000);
+        }
+        let waited = clock.elapsed().saturating_sub(started);
+        add(&self.shared.counters.stall_micros, waited.as_micros() as u64);
+        Ok(waits)
+    }
+
+    /// The commits that compaction must keep, and the newest one, seen in one moment.
+    pub(crate) fn held_and_head(&self) -> (Vec<Commit>, Commit) {
+        let (mut held, head) = self.shared.held.with(|| self.shared.visible());
+        let now = self.shared.env.clock.now();
+        held.extend(self.manifest.current().state.checkpoint_pins(now));
+        (held, head)
+    }
+
+    /// Deletes the blobs of tables that never became live; those that cannot be deleted now are
+    /// tried again later.
+    pub(crate) fn discard(&self, segments: impl IntoIterator<Item = SegmentId>) {
+        let mut orphans = self.orphans.lock();
+        orphans.extend(segments);
+        orphans.retain(|id| {
+            self.tables.lock().forget(*id);
+            self.shared.env.blobs.delete(&id.blob()).is_err()
+        });
+    }
+}
+
+/// Errors after which this handle cannot know or change the manifest any more.
+fn is_final(error: &siltstone_storage::Error) -> bool {
+    match error {
+        siltstone_storage::Error::Fenced { .. } => true,
+        siltstone_storage::Error::Io { operation, .. } => operation.contains("outcome unknown"),
+        _ => false,
+    }
+}

@@ -1,0 +1,600 @@
+//! The handle of a writer, its keyspaces, and the threads that work for it.
+
+use crate::Batch;
+use crate::batch::Footprint;
+use crate::compaction::pick::{CompactOptions, Mood};
+use crate::core::Core;
+use crate::error::{Error, Result, show_key};
+use crate::memtable::Memtable;
+use crate::open::OpenStats;
+use crate::options::{Durability, KeyspaceOptions, Options};
+use crate::pipeline::{Submitted, Write};
+use crate::read::{Read, ReadAt, ViewRef, check_key, check_retained};
+use crate::snapshot::{HeldCommits, Snapshot};
+use crate::state::DEFAULT_KEYSPACE;
+use crate::stats::{CompactStats, FlushStats, PutStats, Source, Stats};
+use crate::types::{Commit, Tag};
+use crate::view::KeyspaceCore;
+use crate::waiter::{Outcome, Waiter};
+use crate::wal::frame::{self, Op};
+use siltstone_storage::{Env, FolderLock};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+/// A key-value database open for writing. Clones are handles of the same database; the last one
+/// closes it.
+#[derive(Debug, Clone)]
+pub struct Kv {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Arc<Core>,
+    threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    opened: OpenStats,
+}
+
+impl Kv {
+    /// Opens the database in `env`, creating it when there is none.
+    ///
+    /// A folder should be locked first ([`FolderLock`]); the lock is held until close. A bucket is
+    /// fenced: an earlier writer that still runs stops at its next write.
+    ///
+    /// # Errors
+    /// [`Error::Setting`]; [`Error::WalDamaged`] and the like for damaged files; the store's.
+    pub fn open(
+        env: Env,
+        options: Options,
+        default_keyspace: KeyspaceOptions,
+        lock: Option<FolderLock>,
+    ) -> Result<Self> {
+        let (core, opened) = Core::open(env, options, default_keyspace, lock)?;
+        let threads = match core.threaded() {
+            true => start_threads(&core)?,
+            false => Vec::new(),
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                core,
+                threads: parking_lot::Mutex::new(threads),
+                opened,
+            }),
+        })
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
+    /// What opening found and did.
+    pub fn open_stats(&self) -> &OpenStats {
+        &self.inner.opened
+    }
+
+    /// The keyspace that every database has.
+    pub fn default_keyspace(&self) -> Keyspace {
+        self.keyspace(DEFAULT_KEYSPACE).expect("the default keyspace cannot be dropped")
+    }
+
+    /// The keyspace called `name`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKeyspace`] naming those there are.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.inner.core.shared.check_open()?;
+        let keyspaces = self.inner.core.keyspaces.read();
+        match keyspaces.values().find(|core| core.name == name) {
+            Some(core) => Ok(Keyspace {
+                kv: self.clone(),
+                core: core.clone(),
+            }),
+            None => Err(Error::UnknownKeyspace {
+                name: name.to_string(),
+                known: keyspaces.values().map(|core| core.name.as_str()).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    /// Writes a batch: one commit, all or none.
+    ///
+    /// # Errors
+    /// A limit's, [`Error::Stopped`], [`Error::Closed`].
+    pub fn write(&self, batch: &Batch, durability: Durability) -> Result<PutStats> {
+        let core = &self.inner.core;
+        let started = core.shared.env.clock.elapsed();
+        if batch.is_empty() {
+            return Ok(PutStats {
+                commit: core.shared.visible(),
+                ..PutStats::default()
+            });
+        }
+        self.check_batch(batch)?;
+        let retries = core.admit(batch.user_bytes)?;
+        let commit = core.write(&mut Write {
+            encode: &mut |out| out.extend_from_slice(&batch.ops),
+            ops: batch.count,
+            footprint: &batch.footprint,
+            user_bytes: batch.user_bytes as u64,
+            durability,
+        })?;
+        Ok(PutStats {
+            commit,
+            destination: Source::Memtable,
+            latency: core.shared.env.clock.elapsed().saturating_sub(started),
+            retries,
+        })
+    }
+
+    /// As [`Kv::write`], for a task: the future is ready when the write is done, and nothing blocks.
+    pub fn write_async(&self, batch: &Batch, durability: Durability) -> WriteFuture {
+        let checked = self.check_batch(batch).and_then(|()| self.inner.core.shared.check_writable());
+        if let Err(error) = checked {
+            return WriteFuture::failed(error);
+        }
+        let mut write = Write {
+            encode: &mut |out| out.extend_from_slice(&batch.ops),
+            ops: batch.count,
+            footprint: &batch.footprint,
+            user_bytes: batch.user_bytes as u64,
+            durability,
+        };
+        self.inner.core.submit(&mut write)
+    }
+
+    fn check_batch(&self, batch: &Batch) -> Result<()> {
+        let options = &self.inner.core.shared.options;
+        if batch.shortest_key == 0 {
+            check_key(b"", options)?;
+        }
+        if batch.longest_key > options.max_key_bytes {
+            return Err(Error::KeyLength {
+                len: batch.longest_key,
+                max: options.max_key_bytes,
+            });
+        }
+        check_value(&batch.longest_value.1, batch.longest_value.0, options)?;
+        if batch.user_bytes > options.max_batch_bytes {
+            return Err(Error::BatchTooLarge {
+                len: batch.user_bytes,
+                max: options.max_batch_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes every write so far durable.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] and the store's.
+    pub fn sync(&self) -> Result<()> {
+        self.inner.core.sync()
+    }
+
+    /// Writes every memtable to tables.
+    ///
+    /// # Errors
+    /// The store's; then nothing is lost and the next flush tries again.
+    pub fn flush(&self) -> Result<FlushStats> {
+        self.inner.core.flush_all()
+    }
+
+    /// The newest visible commit.
+    pub fn head(&self) -> Commit {
+        self.inner.core.shared.visible()
+    }
+
+    /// Does background work on this thread: flushes what is sealed, compacts, deletes. True when
+    /// there was something to do. Needed with [`crate::Background::Manual`], allowed always.
+    ///
+    /// # Errors
+    /// The store's; the work stays to be done.
+    pub fn work(&self) -> Result<bool> {
+        self.inner.core.work()
+    }
+
+    /// Waits until background work has nothing left to do, tidying included.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn settle(&self) -> Result<()> {
+        let core = &self.inner.core;
+        loop {
+            let busy = core.flush_sealed()? | core.compact_next(Mood::Idle)?;
+            let compacting = core.compactions.used() > 0;
+            if !busy && !compacting {
+                core.collect_garbage();
+                return Ok(());
+            }
+            if compacting {
+                core.shared.env.clock.sleep(std::time::Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// Everything about the database in numbers.
+    pub fn stats(&self) -> Stats {
+        self.inner.core.stats()
+    }
+
+    /// The settings it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.inner.core.shared.options
+    }
+
+    /// What the database takes from the world.
+    pub fn env(&self) -> &Env {
+        &self.inner.core.shared.env
+    }
+
+    /// Flushes, ends the threads and lets go of the folder. A second call does nothing.
+    ///
+    /// # Errors
+    /// Those of the flush; the database is closed all the same, and what was acknowledged is safe in
+    /// the log.
+    pub fn close(&self) -> Result<()> {
+        self.inner.close()
+    }
+}
+
+impl Inner {
+    fn close(&self) -> Result<()> {
+        let core = &self.core;
+        if core.shared.check_open().is_err() {
+            return Ok(());
+        }
+        let flushed = match core.shared.is_stopped() {
+            true => Ok(()),
+            false => core.sync().and_then(|()| core.flush_all().map(|_| ())),
+        };
+        if !core.shared.close() {
+            return Ok(());
+        }
+        core.signals.end();
+        core.uploads_changed.notify_all();
+        for thread in self.threads.lock().drain(..) {
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        core.collect_garbage();
+        core.folder_lock.lock().take();
+        flushed
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "closing could not flush; the log holds what was acknowledged");
+        }
+    }
+}
+
+fn check_value(key: &[u8], len: usize, options: &Options) -> Result<()> {
+    if len > options.max_value_bytes {
+        return Err(Error::ValueTooLarge {
+            key: show_key(key),
+            len,
+            max: options.max_value_bytes,
+        });
+    }
+    Ok(())
+}
+
+/// A named ordered map of an open database. Reads are at the newest commit.
+#[derive(Debug, Clone)]
+pub struct Keyspace {
+    kv: Kv,
+    core: Arc<KeyspaceCore>,
+}
+
+impl Keyspace {
+    pub(crate) fn new(kv: Kv, core: Arc<KeyspaceCore>) -> Self {
+        Self { kv, core }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<KeyspaceCore> {
+        &self.core
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// Its settings.
+    pub fn options(&self) -> KeyspaceOptions {
+        (*self.core.view.load().options).clone()
+    }
+
+    /// The database it belongs to.
+    pub fn database(&self) -> &Kv {
+        &self.kv
+    }
+
+    /// Sets `key` to `value`, durably.
+    ///
+    /// # Errors
+    /// [`Error::KeyLength`], [`Error::ValueTooLarge`], [`Error::Stopped`], [`Error::Closed`].
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<PutStats> {
+        self.write_one(Tag::PUT, key, value, Durability::Durable)
+    }
+
+    /// Sets `key` to `value`, as durable as asked.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn put_with(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<PutStats> {
+        self.write_one(Tag::PUT, key, value, durability)
+    }
+
+    /// Deletes `key`, durably; one that is not there is already deleted.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn delete(&self, key: &[u8]) -> Result<PutStats> {
+        self.write_one(Tag::DELETE, key, b"", Durability::Durable)
+    }
+
+    /// Deletes `key`, as durable as asked.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn delete_with(&self, key: &[u8], durability: Durability) -> Result<PutStats> {
+        self.write_one(Tag::DELETE, key, b"", durability)
+    }
+
+    fn write_one(
+        &self,
+        tag: Tag,
+        key: &[u8],
+        value: &[u8],
+        durability: Durability,
+    ) -> Result<PutStats> {
+        let engine = &self.kv.inner.core;
+        let options = &engine.shared.options;
+        check_key(key, options)?;
+        check_value(key, value.len(), options)?;
+        let started = engine.shared.env.clock.elapsed();
+        let retries = engine.admit(key.len() + value.len())?;
+        let op = Op {
+            keyspace: self.core.id,
+            tag,
+            key,
+            value,
+        };
+        let commit = engine.write_single(&op, durability)?;
+        Ok(PutStats {
+            commit,
+            destination: Source::Memtable,
+            latency: engine.shared.env.clock.elapsed().saturating_sub(started),
+            retries,
+        })
+    }
+
+    /// The keyspace as it is now, for as long as the snapshot lives.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let shared = &self.kv.inner.core.shared;
+        shared.check_open()?;
+        let pin = HeldCommits::hold(shared, || Ok(shared.visible()))?;
+        Ok(Snapshot {
+            core: self.core.clone(),
+            pin: Arc::new(pin),
+        })
+    }
+
+    /// The keyspace as it was at `commit`, for as long as the snapshot lives.
+    ///
+    /// # Errors
+    /// [`Error::NotRetained`] naming the nearest readable commits, [`Error::FutureCommit`].
+    pub fn at_commit(&self, commit: Commit) -> Result<Snapshot> {
+        let engine = &self.kv.inner.core;
+        let shared = &engine.shared;
+        shared.check_open()?;
+        let now = shared.env.clock.now();
+        let checkpoints: Vec<_> =
+            engine.manifest.current().state.checkpoint_pins(now).collect();
+        // Held first and checked then, so that no compaction comes between.
+        let pin = HeldCommits::hold(shared, || Ok(commit))?;
+        let held = shared.held.others(commit);
+        let view = self.core.view.load();
+        check_retained(commit, &view, shared.visible(), checkpoints.into_iter().chain(held))?;
+        Ok(Snapshot {
+            core: self.core.clone(),
+            pin: Arc::new(pin),
+        })
+    }
+
+    /// The value of `key` at `commit`.
+    ///
+    /// # Errors
+    /// As [`Keyspace::at_commit`], and [`Error::Truncated`].
+    pub fn get_at(&self, key: &[u8], commit: Commit) -> Result<Option<bytes::Bytes>> {
+        self.at_commit(commit)?.get(key)
+    }
+
+    /// Compacts tables chosen by hand.
+    ///
+    /// # Errors
+    /// The error and the stats, which name the inputs also then.
+    pub fn compact(&self, options: &CompactOptions) -> Result<CompactStats, (Error, CompactStats)> {
+        self.kv.inner.core.compact_by_hand(&self.core, options)
+    }
+}
+
+impl Read for Keyspace {
+    #[inline]
+    fn at(&self) -> Result<ReadAt> {
+        let shared = &self.kv.inner.core.shared;
+        shared.check_open()?;
+        loop {
+            // The view first, then the commit: everything the commit needs is then in the view, or
+            // the view was replaced meanwhile and both are taken again.
+            let view = self.core.view.load();
+            let commit = shared.visible();
+            if std::ptr::eq(&**view, &**self.core.view.load()) {
+                return Ok(ReadAt {
+                    view: ViewRef::Guard(view),
+                    commit,
+                    shared: shared.clone(),
+                    hold: None,
+                });
+            }
+        }
+    }
+}
+
+impl Core {
+    /// One put or delete, without an allocation.
+    fn write_single(&self, op: &Op<'_>, durability: Durability) -> Result<Commit> {
+        let mut footprint = Footprint::default();
+        footprint.add(op.keyspace, Memtable::entry_bytes(op.key.len(), op.value.len()));
+        self.write(&mut Write {
+            encode: &mut |out| frame::put_op(out, op),
+            ops: 1,
+            footprint: &footprint,
+            user_bytes: (op.key.len() + op.value.len()) as u64,
+            durability,
+        })
+    }
+
+    /// Submits a write for a task.
+    fn submit(self: &Arc<Self>, write: &mut Write<'_>) -> WriteFuture {
+        // A buffered write does not wait for a disk, so the task may lead.
+        let may_lead = write.durability == Durability::Buffered || !self.threaded();
+        match self.enqueue(write, Waiter::of_task, may_lead) {
+            Err(error) => WriteFuture::failed(error),
+            Ok((commit, Submitted::Lead)) => WriteFuture(Some(State::Done(self.lead().map(|()| commit)))),
+            Ok((commit, Submitted::Follow(waiter))) => {
+                WriteFuture(Some(State::Waiting(commit, waiter)))
+            }
+        }
+    }
+
+    /// Flushes, compacts, deletes; true when there was something to do.
+    pub(crate) fn work(&self) -> Result<bool> {
+        self.shared.check_writable()?;
+        let flushed = self.flush_sealed()?;
+        let compacted = self.compact_next(Mood::Busy)?;
+        self.collect_garbage();
+        Ok(flushed | compacted)
+    }
+}
+
+/// A write under way, for a task.
+#[derive(Debug)]
+pub struct WriteFuture(Option<State>);
+
+#[derive(Debug)]
+enum State {
+    Done(Result<Commit>),
+    Waiting(Commit, Arc<Waiter>),
+}
+
+impl WriteFuture {
+    fn failed(error: Error) -> Self {
+        Self(Some(State::Done(Err(error))))
+    }
+}
+
+impl Future for WriteFuture {
+    type Output = Result<Commit>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.0.take().expect("a future is not polled after it is ready") {
+            State::Done(result) => Poll::Ready(result),
+            State::Waiting(commit, waiter) => match waiter.poll(context) {
+                Poll::Ready(Outcome::Done(result)) => Poll::Ready(result.map(|()| commit)),
+                Poll::Ready(Outcome::Lead) => unreachable!("a task is never told to lead"),
+                Poll::Pending => {
+                    self.0 = Some(State::Waiting(commit, waiter));
+                    Poll::Pending
+                }
+            },
+        }
+    }
+}
+
+fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    let mut start = |name: &str, life: fn(&Core)| -> Result<()> {
+        let core = core.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("siltstone-{name}"))
+            .spawn(move || life(&core))
+            .map_err(|e| siltstone_storage::Error::io(name, "start thread", &e))?;
+        threads.push(thread);
+        Ok(())
+    };
+    start("commit", |core| {
+        while core.signals.wait_to_lead() {
+            core.lead_all();
+        }
+    })?;
+    start("flush", |core| {
+        while core.signals.wait_to_flush() {
+            if let Err(error) = core.flush_sealed() {
+                tracing::warn!(%error, "a flush failed and will be tried again");
+                core.note_failed_work();
+            }
+        }
+    })?;
+    start("compact", compact_forever)?;
+    if core.bucket {
+        start("upload", Core::finish_uploads)?;
+    }
+    Ok(threads)
+}
+
+fn compact_forever(core: &Core) {
+    let mut patience = None;
+    let mut seen = core.shared.visible();
+    while core.signals.wait_to_compact(patience) {
+        let head = core.shared.visible();
+        let mood = match patience.is_some() && head == seen {
+            true => Mood::Idle,
+            false => Mood::Busy,
+        };
+        seen = head;
+        match core.compact_next(mood) {
+            Ok(true) => core.signals.compact(),
+            Ok(false) => core.collect_garbage(),
+            Err(error) => {
+                tracing::warn!(%error, "a compaction failed and will be tried again");
+                core.note_failed_work();
+            }
+        }
+        // While something is unsettled, look again after a quiet while.
+        patience = core.is_unsettled().then_some(core.shared.options.settle_after);
+    }
+}
+
+impl Core {
+    /// True when idle time could be used.
+    fn is_unsettled(&self) -> bool {
+        let keyspaces = self.keyspaces.read();
+        let level0 = |core: &Arc<KeyspaceCore>| core.view.load().runs.iter().any(|run| run.level == 0);
+        keyspaces.values().any(level0) && !self.shared.is_stopped()
+    }
+
+    /// Waits a little before failed work is tried again.
+    fn note_failed_work(&self) {
+        if self.shared.check_writable().is_ok() {
+            self.shared.env.clock.sleep(std::time::Duration::from_millis(100));
+            self.signals.flush();
+            self.signals.compact();
+        }
+    }
+
+    /// True when the keyspace of this handle was dropped.
+    pub(crate) fn is_dropped(core: &KeyspaceCore) -> bool {
+        core.dropped.load(Ordering::Relaxed)
+    }
+}

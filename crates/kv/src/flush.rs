@@ -1,0 +1,198 @@
+//! Flush: a sealed memtable becomes a table of level 0, then the log it stood in may go.
+
+use crate::compaction::output::{Output, Outputs};
+use crate::compaction::versions::{Rules, VersionFilter};
+use crate::core::Core;
+use crate::cursor::Cursor;
+use crate::error::Result;
+use crate::memtable::{MemCursor, Memtable};
+use crate::retention::Retention;
+use crate::stats::{FlushStats, add};
+use crate::types::Commit;
+use crate::view::KeyspaceCore;
+use crate::wal;
+use siltstone_storage::Segment;
+use std::sync::Arc;
+
+impl Core {
+    /// Seals every memtable that holds something and flushes until none waits.
+    pub(crate) fn flush_all(&self) -> Result<FlushStats> {
+        let clock = &self.shared.env.clock;
+        let started = clock.elapsed();
+        self.shared.check_writable()?;
+        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        {
+            let mut log = self.log.lock();
+            if cores.iter().any(|core| core.view.load().active.wal().is_some()) {
+                self.rotate_log(&mut log, clock.now())?;
+            }
+            for core in &cores {
+                if core.view.load().active.wal().is_some() {
+                    self.seal(core, 0, log.number());
+                }
+            }
+        }
+        let mut total = FlushStats::default();
+        for core in &cores {
+            while let Some(stats) = self.flush_oldest(core)? {
+                total.tables.extend(stats.tables);
+                total.entries += stats.entries;
+                total.dropped += stats.dropped;
+                total.bytes += stats.bytes;
+            }
+        }
+        total.latency = clock.elapsed().saturating_sub(started);
+        Ok(total)
+    }
+
+    /// Flushes what is sealed, over all keyspaces. True when there was something.
+    pub(crate) fn flush_sealed(&self) -> Result<bool> {
+        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        let mut any = false;
+        for core in cores {
+            while self.flush_oldest(&core)?.is_some() {
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Flushes the oldest sealed memtable of a keyspace; `None` when none waits.
+    fn flush_oldest(&self, core: &Arc<KeyspaceCore>) -> Result<Option<FlushStats>> {
+        let _one_at_a_time = self.flushing.lock();
+        let Some(memtable) = core.view.load().sealed.last().cloned() else {
+            return Ok(None);
+        };
+        self.await_writes(&memtable)?;
+        if self.bucket {
+            // What the table holds must not be ahead of the log: other keyspaces' writes before it
+            // may still be in the log's buffer.
+            self.sync()?;
+        }
+        let clock = &self.shared.env.clock;
+        let started = clock.elapsed();
+        let mut stats = self.write_memtable(core, &memtable)?;
+        self.install(core, Some(&memtable));
+        let floor = self.manifest.current().state.wal_floor;
+        self.delete_log_below(floor);
+        stats.latency = clock.elapsed().saturating_sub(started);
+        add(&self.shared.counters.flushes, 1);
+        add(&self.shared.counters.flush_bytes, stats.bytes);
+        add(&self.shared.counters.dropped_versions, stats.dropped);
+        metrics::counter!("siltstone_flushes_total").increment(1);
+        metrics::counter!("siltstone_flush_bytes_total").increment(stats.bytes);
+        metrics::histogram!("siltstone_flush_seconds").record(stats.latency.as_secs_f64());
+        tracing::debug!(keyspace = core.name, entries = stats.entries, bytes = stats.bytes, "flushed");
+        self.signals.compact();
+        Ok(Some(stats))
+    }
+
+    /// Waits until every write that has room in the memtable is in it and visible.
+    fn await_writes(&self, memtable: &Memtable) -> Result<()> {
+        while memtable.reserved() > 0 || memtable.max_commit() > self.shared.visible() {
+            self.shared.check_writable()?;
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn write_memtable(&self, core: &KeyspaceCore, memtable: &Arc<Memtable>) -> Result<FlushStats> {
+        let view = core.view.load_full();
+        let (held, head) = self.held_and_head();
+        let retention = Retention::new(head, &view.options.history, held);
+        let times = self.times.lock().clone();
+        let rules = Rules {
+            retention: &retention,
+            history: &view.options.history,
+            aged: Commit::ZERO,
+            tombstones_aged: self.tombstones_aged(&view.options.history),
+        };
+        let outside: Vec<_> = view.tables().cloned().collect();
+        let mut filter = VersionFilter::new(rules, |key: &[u8], _| {
+            outside.iter().any(|table| table.meta.covers(key))
+        });
+        let spec = Output {
+            level: 0,
+            base: memtable.min_commit(),
+            times: (
+                times.time_before(memtable.min_commit()),
+                times.time_of(memtable.max_commit()).unwrap_or_default(),
+            ),
+            table_bytes: u64::MAX,
+        };
+        let mut outputs = Outputs::new(self, core, &view.options, spec);
+        let mut cursor = MemCursor::new(memtable.clone());
+        cursor.seek_first()?;
+        while cursor.valid() {
+            filter.push(cursor.key(), cursor.commit(), cursor.tag(), cursor.value(), &mut outputs)?;
+            cursor.next()?;
+        }
+        filter.finish(&mut outputs)?;
+        let dropped = filter.dropped();
+        let written = outputs.finish()?;
+        let made: Vec<_> = written.iter().map(|(id, _)| *id).collect();
+        let flushed = memtable.max_commit();
+        let floor = self.log_floor_without(memtable);
+        let edited = self.edit(|state| {
+            for (id, meta) in &written {
+                let segment = Segment {
+                    id: *id,
+                    meta: meta.clone(),
+                };
+                state.tables.append(segment).map_err(crate::compaction::lost)?;
+            }
+            if let Some(keyspace) = state.keyspace_mut(core.id) {
+                keyspace.flushed = keyspace.flushed.max(flushed);
+                if dropped > 0 {
+                    let gone = Commit(retention.window_start().0.saturating_sub(1));
+                    keyspace.dropped = keyspace.dropped.max(gone);
+                }
+            }
+            state.head = state.head.max(head);
+            state.wal_floor = state.wal_floor.max(floor);
+            state.times = times.clone();
+            Ok(())
+        });
+        if let Err(error) = edited {
+            self.discard_unless_unknown(made);
+            return Err(error);
+        }
+        Ok(FlushStats {
+            entries: written.iter().map(|(_, meta)| meta.entries).sum(),
+            bytes: written.iter().map(|(_, meta)| meta.bytes).sum(),
+            tables: made,
+            dropped,
+            ..FlushStats::default()
+        })
+    }
+
+    /// The first log file that is needed once `flushed` is in a table.
+    fn log_floor_without(&self, flushed: &Arc<Memtable>) -> u64 {
+        let log = self.log.lock();
+        let keyspaces = self.keyspaces.read();
+        let mut floor = log.number();
+        for core in keyspaces.values() {
+            for memtable in core.view.load().memtables() {
+                if !Arc::ptr_eq(memtable, flushed)
+                    && let Some(wal) = memtable.wal()
+                {
+                    floor = floor.min(wal);
+                }
+            }
+        }
+        floor
+    }
+
+    /// Deletes log files that nothing needs. A failure is left for the next time.
+    pub(crate) fn delete_log_below(&self, floor: u64) {
+        let blobs = &self.shared.env.blobs;
+        let Ok(listed) = blobs.list("wal/") else {
+            return;
+        };
+        for blob in listed {
+            if wal::number_of(&blob.name).is_some_and(|number| number < floor) {
+                let _ = blobs.delete(&blob.name);
+            }
+        }
+    }
+}

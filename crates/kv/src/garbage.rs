@@ -1,0 +1,81 @@
+//! Deletion: replaced tables go when no view, no reader process and no pinned manifest can still
+//! name them; tables of dead writers go at open.
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::types::SegmentId;
+use siltstone_storage::ReaderPins;
+use std::collections::BTreeSet;
+
+impl Core {
+    /// Deletes what can be deleted now. Failures are left for the next time.
+    pub(crate) fn collect_garbage(&self) {
+        self.discard([]);
+        if let Err(error) = self.try_collect_garbage() {
+            tracing::debug!(%error, "some replaced tables could not be deleted yet");
+        }
+    }
+
+    fn try_collect_garbage(&self) -> Result<()> {
+        let state = &self.manifest.current().state;
+        if state.tables.retired().next().is_none() {
+            return Ok(());
+        }
+        let env = &self.shared.env;
+        // Old manifests first: a reader that pins one of them afterwards finds it gone and takes a
+        // newer one; a pin that is there by then is seen by the second look.
+        let pinned: Vec<u64> = ReaderPins::list(env)?.iter().map(|pin| pin.manifest).collect();
+        let remaining = self.manifest.sweep(&pinned)?;
+        let oldest_pinned = ReaderPins::list(env)?
+            .iter()
+            .map(|pin| pin.manifest)
+            .filter(|manifest| *manifest < self.manifest.current().number)
+            .min();
+        // One look and one decision, under the lock that views take to pin.
+        let pins = self.segment_pins.lock();
+        let mut held = pins.clone();
+        if let Some(manifest) = oldest_pinned {
+            let version = match remaining.contains(&manifest) {
+                true => self.manifest.load(manifest)?.state.tables.version(),
+                // Swept in the same moment as it was pinned: hold everything this once.
+                false => 0,
+            };
+            held.pin(version);
+        }
+        let deleted: BTreeSet<SegmentId> = self.deleted.lock().iter().copied().collect();
+        let free: Vec<_> = state
+            .tables
+            .retirable(&held)
+            .into_iter()
+            .filter(|id| !deleted.contains(id))
+            .collect();
+        drop(pins);
+        for id in free {
+            self.tables.lock().forget(id);
+            env.blobs.delete(&id.blob())?;
+            self.deleted.lock().push(id);
+        }
+        Ok(())
+    }
+
+    /// Deletes the tables that no manifest lists: leftovers of writers that are fenced by now. A
+    /// writer's tables carry its epoch, so a younger writer's are never touched and no clock is
+    /// asked.
+    pub(crate) fn sweep_orphans(&self) -> Result<usize> {
+        let state = &self.manifest.current().state;
+        let live = state.tables.live().iter().map(|segment| segment.id);
+        let known: BTreeSet<SegmentId> = live.chain(state.tables.retired().copied()).collect();
+        let epoch = self.manifest.epoch();
+        let mut swept = 0;
+        for blob in self.shared.env.blobs.list("sst/")? {
+            let Some(id) = SegmentId::of_blob(&blob.name) else {
+                continue;
+            };
+            if id.epoch() < epoch && !known.contains(&id) {
+                self.shared.env.blobs.delete(&blob.name)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}

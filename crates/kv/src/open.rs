@@ -1,0 +1,227 @@
+//! Opens a writer: lock the folder or fence the bucket, read the manifest, sweep what dead writers
+//! left, replay the log.
+
+use crate::core::{Core, Memory};
+use crate::error::{Error, Result};
+use crate::memtable::{Entry, Memtable};
+use crate::options::{KeyspaceOptions, Options};
+use crate::permits::Permits;
+use crate::pipeline::{Queue, Uploads};
+use crate::shared::Shared;
+use crate::signals::Signals;
+use crate::state::{CommitTimes, DbState, KeyspaceState};
+use crate::types::{Commit, KeyspaceId};
+use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
+use crate::wal::frame::Op;
+use crate::wal::log::Log;
+use crate::wal::recovery::{Recovered, Replay, replay};
+use crate::wal::{FileHeader, blob_name};
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex, RwLock};
+use siltstone_storage::{Env, FolderLock, ManifestStore, Numbered, Pins, PutOutcome, Role, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// What opening found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct OpenStats {
+    /// True when there was no database before.
+    pub created: bool,
+    /// Commits replayed from the log.
+    pub replayed_commits: u64,
+    /// Bytes at the end of the log that a crash cut off.
+    pub torn_bytes: u64,
+    /// Tables of dead writers that were removed.
+    pub swept_tables: usize,
+}
+
+impl Core {
+    pub(crate) fn open(
+        env: Env,
+        options: Options,
+        default_keyspace: KeyspaceOptions,
+        lock: Option<FolderLock>,
+    ) -> Result<(Arc<Self>, OpenStats)> {
+        options.check()?;
+        default_keyspace.check()?;
+        let mut stats = OpenStats::default();
+        let manifest = ManifestStore::open(env.clone(), Role::Writer, || {
+            stats.created = true;
+            DbState::first(default_keyspace)
+        })?;
+        let shared = Shared::new(env.clone(), options);
+        let bucket = !env.blobs.can_append();
+        let current = manifest.current();
+        let mut replayed = Memtables::new(&shared, &current.state);
+        let mut recovered = replay(
+            &env,
+            current.state.wal_floor,
+            current.state.head,
+            shared.options.wal_recovery,
+            &mut replayed,
+        )?;
+        if bucket {
+            recovered.next_file = fence(&env, &current, &recovered)?;
+        } else {
+            // What was read may be in the page cache only; what follows must not outlive it.
+            for file in &recovered.files {
+                env.blobs.sync(&blob_name(*file))?;
+            }
+        }
+        for stray in &recovered.strays {
+            env.blobs.delete(&blob_name(*stray))?;
+        }
+        stats.replayed_commits = recovered.commits;
+        stats.torn_bytes = recovered.torn_bytes;
+        let wal_bytes = shared.options.wal_bytes as u64;
+        let log = Log::start(env.clone(), manifest.epoch(), recovered.next_file, wal_bytes)?;
+        let signals = Arc::new(Signals::default());
+        let segment_pins = Arc::new(Mutex::new(Pins::default()));
+        let mut tables = Tables::new(env.blobs.clone(), shared.cache.clone());
+        let times = std::mem::take(&mut replayed.times);
+        let mut sealed_bytes = 0;
+        let mut keyspaces = BTreeMap::new();
+        for keyspace in &current.state.keyspaces {
+            let (_, pin) = SegmentPin::of_current(&segment_pins, &signals, || current.clone());
+            let (active, sealed) = replayed.take(keyspace.id, log.number());
+            sealed_bytes += sealed.iter().map(|memtable| memtable.bytes()).sum::<usize>();
+            let view = View {
+                active,
+                sealed,
+                runs: tables.runs(&current.state, keyspace.id),
+                options: Arc::new(keyspace.options.clone()),
+                dropped: keyspace.dropped,
+                pin,
+            };
+            keyspaces.insert(keyspace.id, Arc::new(new_core(keyspace, view)));
+        }
+        shared.publish(recovered.last);
+        let core = Arc::new(Self {
+            compactions: Permits::new(shared.options.max_compactions),
+            shared,
+            manifest,
+            bucket,
+            keyspaces: RwLock::new(keyspaces),
+            tables: Mutex::new(tables),
+            segment_pins,
+            queue: Mutex::new(Queue::new(recovered.last)),
+            log: Mutex::new(log),
+            uploads: Mutex::new(Uploads::default()),
+            uploads_changed: Condvar::new(),
+            times: Mutex::new(times),
+            signals,
+            flushing: Mutex::new(()),
+            claimed: Mutex::default(),
+            deleted: Mutex::default(),
+            orphans: Mutex::default(),
+            next_segment: AtomicU64::new(1),
+            folder_lock: Mutex::new(lock),
+            memory: Memory::with_sealed(sealed_bytes),
+        });
+        stats.swept_tables = core.sweep_orphans()?;
+        core.delete_log_below(current.state.wal_floor);
+        core.manifest.sweep(&[])?;
+        core.collect_garbage();
+        core.note_memory();
+        core.signals.flush();
+        Ok((core, stats))
+    }
+}
+
+pub(crate) fn new_core(keyspace: &KeyspaceState, view: View) -> KeyspaceCore {
+    KeyspaceCore {
+        id: keyspace.id,
+        name: keyspace.name.clone(),
+        view: ArcSwap::from_pointee(view),
+        changing: Mutex::new(()),
+        dropped: AtomicBool::new(false),
+    }
+}
+
+/// Claims the next log name of a bucket, so that an earlier writer that still runs fails there.
+fn fence(env: &Env, current: &Numbered<DbState>, recovered: &Recovered) -> Result<u64> {
+    let number = recovered.next_file;
+    let mut header = Vec::new();
+    FileHeader {
+        number,
+        epoch: current.epoch,
+        nonce: env.rng.next(),
+    }
+    .encode(&mut header);
+    for stray in &recovered.strays {
+        env.blobs.delete(&blob_name(*stray))?;
+    }
+    match env.blobs.put_if_absent(&blob_name(number), &header)? {
+        PutOutcome::Created => Ok(number + 1),
+        // The earlier writer made one more record durable while this one was opening.
+        PutOutcome::Exists => Err(Error::Storage(siltstone_storage::Error::Io {
+            name: blob_name(number),
+            operation: "take over the log",
+            kind: std::io::ErrorKind::WouldBlock,
+            message: "another writer is still writing; open again to take over".into(),
+        })),
+    }
+}
+
+/// The memtables that a replay fills.
+pub(crate) struct Memtables<'a> {
+    shared: &'a Shared,
+    flushed: BTreeMap<KeyspaceId, Commit>,
+    filled: BTreeMap<KeyspaceId, Vec<Arc<Memtable>>>,
+    pub(crate) times: CommitTimes,
+}
+
+impl<'a> Memtables<'a> {
+    pub(crate) fn new(shared: &'a Shared, state: &DbState) -> Self {
+        Self {
+            shared,
+            flushed: state.keyspaces.iter().map(|k| (k.id, k.flushed)).collect(),
+            filled: BTreeMap::new(),
+            times: state.times.clone(),
+        }
+    }
+
+    /// The active and the sealed memtables of a keyspace, newest first.
+    pub(crate) fn take(
+        &mut self,
+        keyspace: KeyspaceId,
+        wal: u64,
+    ) -> (Arc<Memtable>, Vec<Arc<Memtable>>) {
+        let mut filled = self.filled.remove(&keyspace).unwrap_or_default();
+        filled.reverse();
+        let limit = self.shared.options.memtable_limit();
+        (Arc::new(Memtable::new(limit, wal)), filled)
+    }
+}
+
+impl Replay for Memtables<'_> {
+    fn op(&mut self, file: u64, commit: Commit, op: Op<'_>) -> Result<()> {
+        // Keyspaces that were dropped since, and writes that are in tables, are passed over.
+        let Some(flushed) = self.flushed.get(&op.keyspace) else {
+            return Ok(());
+        };
+        if commit <= *flushed {
+            return Ok(());
+        }
+        let needs = Memtable::entry_bytes(op.key.len(), op.value.len());
+        let memtables = self.filled.entry(op.keyspace).or_default();
+        if memtables.last().is_none_or(|memtable| !memtable.fits(needs)) {
+            let capacity = self.shared.options.memtable_limit().max(needs);
+            memtables.push(Arc::new(Memtable::new(capacity, file)));
+        }
+        let entry = Entry {
+            key: op.key,
+            commit,
+            tag: op.tag,
+            value: op.value,
+        };
+        let fitted = memtables.last().is_some_and(|memtable| memtable.insert(entry));
+        assert!(fitted, "the memtable was chosen to have room");
+        Ok(())
+    }
+
+    fn time(&mut self, last: Commit, time: Timestamp) {
+        self.times.note(last, time);
+    }
+}

@@ -1,0 +1,434 @@
+//! The commit pipeline: writers queue, a leader takes the group.
+//!
+//! Every write gets its number in the queue, under one short lock, and its bytes go into the group's
+//! buffer as they will stand in the log: no allocation. The first writer that finds nobody leading
+//! leads: log (and sync, when any of the group asks for it), memtable, publish, wake. Meanwhile the
+//! next group forms. Log order = commit order = publication order.
+
+use crate::batch::Footprint;
+use crate::core::Core;
+use crate::error::Result;
+use crate::memtable::{Entry, Memtable};
+use crate::options::{Background, Durability};
+use crate::stats::add;
+use crate::types::{Commit, KeyspaceId};
+use crate::waiter::{Outcome, Waiter};
+use crate::wal::frame;
+use crate::wal::log::{Log, Upload, finish_upload};
+use siltstone_storage::Timestamp;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Groups a leader serves before it hands over to one of those who wait.
+const GROUPS_PER_LEADER: u32 = 1;
+/// Records on their way to a bucket at once.
+const UPLOADS: usize = 8;
+
+/// Writes that go through the log together.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    payload: Vec<u8>,
+    first: Commit,
+    commits: u64,
+    durable: bool,
+    /// A sync that writes nothing waits too.
+    barrier: bool,
+    user_bytes: u64,
+    footprint: Footprint,
+    waiters: Vec<Arc<Waiter>>,
+    /// The memtable of each keyspace it writes to, with the room set aside there.
+    targets: Vec<(KeyspaceId, Arc<Memtable>, usize)>,
+    time: Timestamp,
+}
+
+impl Group {
+    fn last(&self) -> Commit {
+        Commit(self.first.0 + self.commits - 1)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.commits == 0 && !self.barrier
+    }
+
+    fn clear(&mut self) {
+        if self.payload.capacity() > 4 << 20 {
+            self.payload = Vec::new();
+        }
+        self.payload.clear();
+        self.commits = 0;
+        self.durable = false;
+        self.barrier = false;
+        self.user_bytes = 0;
+        self.footprint.clear();
+        self.waiters.clear();
+        self.targets.clear();
+    }
+}
+
+/// Where writes gather.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    group: Group,
+    spare: Option<Group>,
+    next: Commit,
+    leading: bool,
+}
+
+impl Queue {
+    /// The first commit will be the one after `head`.
+    pub(crate) fn new(head: Commit) -> Self {
+        Self {
+            group: Group::default(),
+            spare: Some(Group::default()),
+            next: Commit(head.0 + 1),
+            leading: false,
+        }
+    }
+
+    fn take(&mut self) -> Group {
+        let next = self.spare.take().unwrap_or_default();
+        std::mem::replace(&mut self.group, next)
+    }
+}
+
+/// Records on their way to a bucket, oldest first, each with the group it makes durable.
+#[derive(Debug, Default)]
+pub(crate) struct Uploads {
+    queue: VecDeque<(Option<Upload>, Group)>,
+    busy: bool,
+}
+
+/// What one write is.
+pub(crate) struct Write<'a> {
+    /// The operations, encoded; their number; 0 for a barrier.
+    pub(crate) encode: &'a mut dyn FnMut(&mut Vec<u8>),
+    pub(crate) ops: u64,
+    pub(crate) footprint: &'a Footprint,
+    pub(crate) user_bytes: u64,
+    pub(crate) durability: Durability,
+}
+
+/// A write that has its number and waits for its group.
+#[derive(Debug)]
+pub(crate) enum Submitted {
+    /// This caller leads.
+    Lead,
+    /// Somebody else does.
+    Follow(Arc<Waiter>),
+}
+
+impl Core {
+    /// Gives the write its commit and its place in the group.
+    pub(crate) fn enqueue(
+        &self,
+        write: &mut Write<'_>,
+        waiter: impl FnOnce() -> Arc<Waiter>,
+        may_lead: bool,
+    ) -> Result<(Commit, Submitted)> {
+        self.shared.check_writable()?;
+        let may_lead = may_lead && !(self.bucket && self.threaded());
+        let mut queue = self.queue.lock();
+        let commit = queue.next;
+        let group = &mut queue.group;
+        if write.ops > 0 {
+            if group.commits == 0 {
+                group.first = commit;
+            }
+            group.commits += 1;
+            crate::varint::put(&mut group.payload, write.ops);
+            (write.encode)(&mut group.payload);
+            group.footprint.merge(write.footprint);
+            group.user_bytes += write.user_bytes;
+        } else {
+            group.barrier = true;
+        }
+        group.durable |= write.durability == Durability::Durable;
+        let lead = !queue.leading;
+        let submitted = match lead && may_lead {
+            true => Submitted::Lead,
+            false => {
+                let waiter = waiter();
+                queue.group.waiters.push(waiter.clone());
+                Submitted::Follow(waiter)
+            }
+        };
+        if write.ops > 0 {
+            queue.next = Commit(commit.0 + 1);
+        }
+        if lead {
+            queue.leading = true;
+            if !may_lead {
+                drop(queue);
+                self.signals.lead();
+            }
+        }
+        Ok((commit, submitted))
+    }
+
+    /// Writes and waits for the asked durability.
+    pub(crate) fn write(&self, write: &mut Write<'_>) -> Result<Commit> {
+        let (commit, submitted) = self.enqueue(write, Waiter::of_thread, true)?;
+        match submitted {
+            Submitted::Lead => self.lead()?,
+            Submitted::Follow(waiter) => match waiter.wait() {
+                Outcome::Done(result) => result?,
+                Outcome::Lead => self.lead()?,
+            },
+        }
+        Ok(commit)
+    }
+
+    /// Serves the group that holds the caller's write, then hands over to one of those who wait.
+    pub(crate) fn lead(&self) -> Result<()> {
+        let mut mine = None;
+        for served in 1.. {
+            let group = self.queue.lock().take();
+            let done = self.process(group);
+            let next = self.next_leader(served >= GROUPS_PER_LEADER);
+            // First the next leader, so that its sync starts while this group is woken.
+            match &next {
+                Next::Waiter(waiter) => waiter.tell(Outcome::Lead),
+                Next::CommitThread => self.signals.lead(),
+                Next::Same | Next::Nobody => {}
+            }
+            if let Some((group, result)) = done {
+                mine.get_or_insert_with(|| result.clone());
+                self.finish(group, &result);
+            }
+            if !matches!(next, Next::Same) {
+                break;
+            }
+        }
+        mine.unwrap_or(Ok(()))
+    }
+
+    /// Serves groups until nobody waits; the life of the commit thread.
+    pub(crate) fn lead_all(&self) {
+        loop {
+            let group = self.queue.lock().take();
+            if let Some((group, result)) = self.process(group) {
+                self.finish(group, &result);
+            }
+            let mut queue = self.queue.lock();
+            if queue.group.is_empty() {
+                queue.leading = false;
+                return;
+            }
+        }
+    }
+
+    fn next_leader(&self, hand_over: bool) -> Next {
+        let mut queue = self.queue.lock();
+        if queue.group.is_empty() {
+            queue.leading = false;
+            return Next::Nobody;
+        }
+        if !hand_over {
+            return Next::Same;
+        }
+        let waiters = &mut queue.group.waiters;
+        match waiters.iter().position(|waiter| waiter.can_lead()) {
+            Some(at) => Next::Waiter(waiters.swap_remove(at)),
+            None if self.shared.options.background == Background::Threads => Next::CommitThread,
+            None => Next::Same,
+        }
+    }
+
+    /// Log, memtable, publish. `None`: the group waits for its upload.
+    fn process(&self, mut group: Group) -> Option<(Group, Result<()>)> {
+        match self.log_group(&mut group) {
+            Ok(Logged::Done) => {
+                self.apply(&group);
+                Some((group, Ok(())))
+            }
+            Ok(Logged::Uploading(upload)) => self.finish_or_queue(upload, group),
+            Err(error) => {
+                self.shared.stop(&error);
+                Some((group, Err(error)))
+            }
+        }
+    }
+
+    fn log_group(&self, group: &mut Group) -> Result<Logged> {
+        self.shared.check_writable()?;
+        group.time = self.shared.env.clock.now();
+        let mut log = self.log.lock();
+        if group.commits > 0 {
+            self.set_room_aside(&mut log, group)?;
+            log.add(&group.payload, group.first, group.last());
+        }
+        let mut upload = None;
+        if group.durable || log.is_full() {
+            let before = log.written();
+            upload = log.write(group.time)?;
+            add(&self.shared.counters.wal_bytes, log.written() - before);
+        }
+        if group.durable {
+            log.sync()?;
+            add(&self.shared.counters.syncs, 1);
+        }
+        if log.wants_rotation() {
+            self.rotate_log(&mut log, group.time)?;
+        }
+        let behind_uploads = self.bucket && self.uploads.lock().busy;
+        Ok(match upload.is_some() || behind_uploads {
+            true => Logged::Uploading(upload),
+            false => Logged::Done,
+        })
+    }
+
+    pub(crate) fn rotate_log(&self, log: &mut Log, time: Timestamp) -> Result<()> {
+        let before = log.written();
+        log.rotate(time)?;
+        add(&self.shared.counters.wal_bytes, log.written() - before);
+        Ok(())
+    }
+
+    /// Finds the memtable that each keyspace's writes will go to, sealing full ones.
+    fn set_room_aside(&self, log: &mut Log, group: &mut Group) -> Result<()> {
+        let Group {
+            footprint,
+            targets,
+            time,
+            ..
+        } = group;
+        let mut sealed = false;
+        for (id, bytes) in footprint.iter() {
+            // Writes to a keyspace that was dropped meanwhile go nowhere.
+            let Some(core) = self.keyspaces.read().get(&id).cloned() else {
+                continue;
+            };
+            if !core.view.load().active.fits(bytes) {
+                if !sealed {
+                    self.rotate_log(log, *time)?;
+                    sealed = true;
+                }
+                self.seal(&core, bytes, log.number());
+            }
+            let memtable = core.view.load().active.clone();
+            memtable.reserve(bytes, log.number());
+            targets.push((id, memtable, bytes));
+        }
+        Ok(())
+    }
+
+    /// Puts a group's writes into their memtables and lets readers see them.
+    fn apply(&self, group: &Group) {
+        if group.commits == 0 {
+            return;
+        }
+        let mut at = 0;
+        let whole = frame::for_each_op(&group.payload, group.first, group.last(), |commit, op| {
+            if group.targets.get(at).is_none_or(|(id, _, _)| *id != op.keyspace) {
+                let found = group.targets.iter().position(|(id, _, _)| *id == op.keyspace);
+                let Some(found) = found else {
+                    return;
+                };
+                at = found;
+            }
+            let fitted = group.targets[at].1.insert(Entry {
+                key: op.key,
+                commit,
+                tag: op.tag,
+                value: op.value,
+            });
+            assert!(fitted, "room was set aside for every write of the group");
+        });
+        assert!(whole, "the group was encoded by this process");
+        for (_, memtable, bytes) in &group.targets {
+            memtable.release(*bytes);
+        }
+        add(&self.shared.counters.commits, group.commits);
+        add(&self.shared.counters.user_bytes, group.user_bytes);
+        self.times.lock().note(group.last(), group.time);
+        self.shared.publish(group.last());
+        self.note_written(group.payload.len());
+    }
+
+    /// Tells everybody who waits, and keeps the buffers for the next group.
+    fn finish(&self, mut group: Group, result: &Result<()>) {
+        for waiter in group.waiters.drain(..) {
+            waiter.tell(Outcome::Done(result.clone()));
+        }
+        group.clear();
+        self.queue.lock().spare.get_or_insert(group);
+    }
+
+    /// With threads, the upload's end is awaited elsewhere while the next group goes out; without,
+    /// here.
+    fn finish_or_queue(
+        &self,
+        upload: Option<Upload>,
+        group: Group,
+    ) -> Option<(Group, Result<()>)> {
+        if self.shared.options.background == Background::Manual {
+            let result = self.finish_uploaded(upload, &group);
+            return Some((group, result));
+        }
+        let mut uploads = self.uploads.lock();
+        while uploads.queue.len() >= UPLOADS {
+            self.uploads_changed.wait(&mut uploads);
+        }
+        uploads.queue.push_back((upload, group));
+        uploads.busy = true;
+        self.uploads_changed.notify_all();
+        None
+    }
+
+    fn finish_uploaded(&self, upload: Option<Upload>, group: &Group) -> Result<()> {
+        let done = match upload {
+            Some(upload) => finish_upload(&self.shared.env, upload, self.manifest.epoch()),
+            None => Ok(()),
+        };
+        // After a failure nothing later may become visible either: its record has a gap before it.
+        let done = done.and_then(|()| self.shared.check_writable());
+        match &done {
+            Ok(()) => self.apply(group),
+            Err(error) => self.shared.stop(error),
+        }
+        done
+    }
+
+    /// Waits for uploads in order; the life of the upload thread of a bucket.
+    pub(crate) fn finish_uploads(&self) {
+        let mut uploads = self.uploads.lock();
+        loop {
+            while let Some((upload, group)) = uploads.queue.pop_front() {
+                drop(uploads);
+                let result = self.finish_uploaded(upload, &group);
+                self.finish(group, &result);
+                uploads = self.uploads.lock();
+                uploads.busy = !uploads.queue.is_empty();
+                self.uploads_changed.notify_all();
+            }
+            if self.signals.is_ending() {
+                return;
+            }
+            self.uploads_changed.wait(&mut uploads);
+        }
+    }
+
+    /// Makes every write so far durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let mut barrier = Write {
+            encode: &mut |_| {},
+            ops: 0,
+            footprint: &Footprint::default(),
+            user_bytes: 0,
+            durability: Durability::Durable,
+        };
+        self.write(&mut barrier).map(|_| ())
+    }
+}
+
+enum Next {
+    Nobody,
+    Same,
+    Waiter(Arc<Waiter>),
+    CommitThread,
+}
+
+enum Logged {
+    Done,
+    Uploading(Option<Upload>),
+}

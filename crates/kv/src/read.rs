@@ -1,0 +1,400 @@
+//! Reads: one trait for a keyspace, a snapshot and a reader, all through one point lookup and one
+//! scan.
+
+use crate::cursor::Cursor;
+use crate::error::{Error, Result, show_key};
+use crate::merge::MergeCursor;
+use crate::options::Options;
+use crate::retention::Retention;
+use crate::scan::{Scan, ScanOptions};
+use crate::sst::filter;
+use crate::sst::table::{Lookup, ReadState};
+use crate::stats::{GetStats, Source, add};
+use crate::types::{Commit, Tag};
+use crate::view::View;
+use bytes::Bytes;
+use siltstone_storage::Wait;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+/// Values up to this size are copied out of their block, so that a small value does not hold a
+/// large block in memory.
+const COPY_UP_TO: usize = 4096;
+
+/// Reads of one keyspace at one commit. Implemented by [`crate::Keyspace`] (at the newest commit),
+/// [`crate::Snapshot`] and [`crate::Reader`].
+pub trait Read {
+    /// What to read from. Not for callers.
+    #[doc(hidden)]
+    fn at(&self) -> Result<ReadAt>;
+
+    /// The newest value of `key`, `None` when it is absent or deleted.
+    ///
+    /// # Errors
+    /// [`Error::KeyLength`], and the store's errors.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.at()?.get(key, Wait::Allowed, &mut GetStats::default())
+    }
+
+    /// As [`Read::get`], and what the read did.
+    ///
+    /// # Errors
+    /// As [`Read::get`].
+    fn get_with_stats(&self, key: &[u8]) -> Result<(Option<Bytes>, GetStats)> {
+        let at = self.at()?;
+        let clock = at.shared.env.clock.clone();
+        let started = clock.elapsed();
+        let mut stats = GetStats::default();
+        let value = at.get(key, Wait::Allowed, &mut stats)?;
+        stats.latency = clock.elapsed().saturating_sub(started);
+        Ok((value, stats))
+    }
+
+    /// As [`Read::get`], without ever waiting for a disk or a network: fails with
+    /// [`Error::is_would_block`] when the bytes are not in memory or in the page cache.
+    ///
+    /// # Errors
+    /// As [`Read::get`].
+    fn try_get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.at()?.get(key, Wait::Never, &mut GetStats::default())
+    }
+
+    /// The values of several keys, all at one commit, in the order asked for.
+    ///
+    /// # Errors
+    /// As [`Read::get`].
+    fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>>
+    where
+        Self: Sized,
+    {
+        let at = self.at()?;
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        // In key order neighbours share blocks.
+        order.sort_by(|a, b| keys[*a].as_ref().cmp(keys[*b].as_ref()));
+        let mut values = vec![None; keys.len()];
+        for i in order {
+            values[i] = at.get(keys[i].as_ref(), Wait::Allowed, &mut GetStats::default())?;
+        }
+        Ok(values)
+    }
+
+    /// The keys of `range` in order.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRange`] when start lies after end, [`Error::Cancelled`] when it gave up
+    /// waiting for other scans to end, and the store's errors.
+    fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Scan>
+    where
+        Self: Sized,
+    {
+        self.scan_with(range, ScanOptions::default())
+    }
+
+    /// As [`Read::scan`], with options: direction, cancellation.
+    ///
+    /// # Errors
+    /// As [`Read::scan`].
+    fn scan_with<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+        options: ScanOptions,
+    ) -> Result<Scan>
+    where
+        Self: Sized,
+    {
+        let range = KeyRange::new(
+            range.start_bound().map(AsRef::as_ref),
+            range.end_bound().map(AsRef::as_ref),
+        )?;
+        Scan::open(self.at()?, range, options)
+    }
+
+    /// The keys that start with `prefix`, in order.
+    ///
+    /// # Errors
+    /// As [`Read::scan`].
+    fn scan_prefix(&self, prefix: &[u8], options: ScanOptions) -> Result<Scan>
+    where
+        Self: Sized,
+    {
+        Scan::open(self.at()?, KeyRange::prefix(prefix), options)
+    }
+
+    /// The commit that this reads at.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    fn commit(&self) -> Result<Commit> {
+        Ok(self.at()?.commit)
+    }
+}
+
+/// A range of keys: from `start`, included, to `end`, excluded; `None` is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRange {
+    pub(crate) start: Option<Vec<u8>>,
+    pub(crate) end: Option<Vec<u8>>,
+}
+
+impl KeyRange {
+    /// The keys between two bounds.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRange`] when start lies after end.
+    pub fn new(start: Bound<&[u8]>, end: Bound<&[u8]>) -> Result<Self> {
+        let just_after = |key: &[u8]| [key, b"\0"].concat();
+        let start = match start {
+            Bound::Included(key) => Some(key.to_vec()),
+            Bound::Excluded(key) => Some(just_after(key)),
+            Bound::Unbounded => None,
+        };
+        let (end, shown_end) = match end {
+            Bound::Included(key) => (Some(just_after(key)), key),
+            Bound::Excluded(key) => (Some(key.to_vec()), key),
+            Bound::Unbounded => (None, &b""[..]),
+        };
+        if let (Some(start), Some(end)) = (&start, &end)
+            && start > end
+        {
+            return Err(Error::InvalidRange {
+                start: show_key(start),
+                end: show_key(shown_end),
+            });
+        }
+        Ok(Self { start, end })
+    }
+
+    /// The keys that start with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Self {
+        let mut end = prefix.to_vec();
+        // The first key after all of them: the last byte that can be raised, raised.
+        while end.last() == Some(&0xff) {
+            end.pop();
+        }
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        Self {
+            start: Some(prefix.to_vec()),
+            end: (!end.is_empty()).then_some(end),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!((&self.start, &self.end), (Some(start), Some(end)) if start >= end)
+    }
+
+    pub(crate) fn borrowed(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+        (self.start.as_deref(), self.end.as_deref())
+    }
+}
+
+/// A view, a commit to read it at, and what the read needs of the database.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct ReadAt {
+    pub(crate) view: ViewRef,
+    pub(crate) commit: Commit,
+    pub(crate) shared: Arc<crate::shared::Shared>,
+    /// Keeps a snapshot's commit while a scan lives on without the snapshot.
+    pub(crate) hold: Option<Arc<crate::snapshot::CommitPin>>,
+}
+
+/// A view, borrowed cheaply for a point read or held for longer.
+#[derive(Debug)]
+pub(crate) enum ViewRef {
+    Guard(arc_swap::Guard<Arc<View>>),
+    Held(Arc<View>),
+}
+
+impl ViewRef {
+    pub(crate) fn into_arc(self) -> Arc<View> {
+        match self {
+            ViewRef::Guard(guard) => arc_swap::Guard::into_inner(guard),
+            ViewRef::Held(view) => view,
+        }
+    }
+}
+
+impl std::ops::Deref for ViewRef {
+    type Target = View;
+
+    #[inline]
+    fn deref(&self) -> &View {
+        match self {
+            ViewRef::Guard(guard) => guard,
+            ViewRef::Held(view) => view,
+        }
+    }
+}
+
+impl ReadAt {
+    /// The newest value at or before the commit.
+    pub(crate) fn get(&self, key: &[u8], wait: Wait, stats: &mut GetStats) -> Result<Option<Bytes>> {
+        check_key(key, &self.shared.options)?;
+        add(&self.shared.counters.gets, 1);
+        let best = self.lookup(key, wait, stats)?;
+        if self.view.options.history.truncates() {
+            self.refuse_truncated(key, wait)?;
+        }
+        Ok(best.filter(|best| best.tag.is_put()).map(|best| best.value))
+    }
+
+    fn lookup(&self, key: &[u8], wait: Wait, stats: &mut GetStats) -> Result<Option<Best>> {
+        for (at, table) in self.view.memtables().enumerate() {
+            if let Some(entry) = table.get(key, self.commit) {
+                stats.records_scanned += 1;
+                stats.commit = Some(entry.commit);
+                stats.source = match at {
+                    0 => Source::Memtable,
+                    _ => Source::SealedMemtable,
+                };
+                // Tables only hold what was written before any memtable.
+                return Ok(Some(Best {
+                    commit: entry.commit,
+                    tag: entry.tag,
+                    value: Bytes::copy_from_slice(entry.value),
+                }));
+            }
+        }
+        self.lookup_in_tables(key, wait, stats)
+    }
+
+    fn lookup_in_tables(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        stats: &mut GetStats,
+    ) -> Result<Option<Best>> {
+        let mut best: Option<(Commit, crate::sst::table::Hit)> = None;
+        let hash = filter::hash(key);
+        let mut filtered = 0;
+        for run in self.view.runs.iter() {
+            if let Some((commit, _)) = &best
+                && *commit >= run.max_commit.min(self.commit)
+            {
+                // Runs come newest first: none of the rest can hold anything newer.
+                break;
+            }
+            let Some(table) = run.table_for(key) else {
+                continue;
+            };
+            if table.meta.min_commit > self.commit {
+                continue;
+            }
+            match table.get(key, hash, self.commit, wait, &mut stats.blocks_read)? {
+                Lookup::Skipped => filtered += 1,
+                Lookup::Absent => {
+                    stats.tables_read += 1;
+                    add(&self.shared.counters.filter_misses, 1);
+                }
+                Lookup::Hit(hit) => {
+                    stats.tables_read += 1;
+                    stats.records_scanned += 1;
+                    let commit = hit.found.commit;
+                    if best.as_ref().is_none_or(|(newest, _)| commit > *newest) {
+                        stats.source = Source::Table(table.id);
+                        stats.commit = Some(commit);
+                        best = Some((commit, hit));
+                    }
+                }
+            }
+        }
+        if filtered > 0 {
+            add(&self.shared.counters.filter_skips, filtered);
+        }
+        let tables = self.view.runs.iter().map(|run| run.tables.len() as u64).sum::<u64>();
+        stats.tables_skipped = tables - stats.tables_read;
+        Ok(best.map(|(commit, hit)| Best {
+            commit,
+            tag: hit.found.tag,
+            value: match hit.block.value(&hit.found) {
+                small if small.len() <= COPY_UP_TO => Bytes::copy_from_slice(small),
+                _ => hit.block.value_bytes(&hit.found),
+            },
+        }))
+    }
+
+    /// Fails when versions between what a read at this commit finds and the next newer version
+    /// were thinned away.
+    fn refuse_truncated(&self, key: &[u8], wait: Wait) -> Result<()> {
+        if self.commit >= self.shared.visible() {
+            return Ok(());
+        }
+        let state = Arc::new(ReadState::new(self.shared.cache.clone(), wait));
+        let (sources, _) = self.view.sources((Some(key), None), Commit::MAX, &state);
+        let mut newer = MergeCursor::new(sources);
+        newer.seek_before(key, self.commit)?;
+        if newer.valid() && newer.key() == key && newer.tag().is_truncated() {
+            return Err(self.truncated(key, newer.commit()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn truncated(&self, key: &[u8], oldest_kept: Commit) -> Error {
+        Error::Truncated {
+            key: show_key(key),
+            asked: self.commit,
+            oldest_kept,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Best {
+    #[expect(dead_code, reason = "shown by Debug")]
+    commit: Commit,
+    tag: Tag,
+    value: Bytes,
+}
+
+#[inline]
+pub(crate) fn check_key(key: &[u8], options: &Options) -> Result<()> {
+    if key.is_empty() || key.len() > options.max_key_bytes {
+        return Err(Error::KeyLength {
+            len: key.len(),
+            max: options.max_key_bytes,
+        });
+    }
+    Ok(())
+}
+
+/// Refuses a commit that is not readable any more, or not yet.
+pub(crate) fn check_retained(
+    asked: Commit,
+    view: &View,
+    head: Commit,
+    pins: impl IntoIterator<Item = Commit>,
+) -> Result<()> {
+    if asked > head {
+        return Err(Error::FutureCommit {
+            asked,
+            newest: head,
+        });
+    }
+    let retention = Retention::new(head, &view.options.history, pins);
+    // What was dropped once stays dropped, also when the policy has been loosened since.
+    let intact_from = match view.dropped {
+        Commit::ZERO => Commit::ZERO,
+        dropped => Commit(dropped.0 + 1),
+    };
+    let intact = |commit: Commit| {
+        commit >= intact_from || retention.next_pin(commit) == Some(commit)
+    };
+    if retention.next_retained(asked) == Some(asked) && intact(asked) {
+        return Ok(());
+    }
+    let after = retention.next_retained(asked).map(|next| match intact(next) {
+        true => next,
+        false => retention.next_pin(next).map_or(intact_from, |pin| pin.min(intact_from)),
+    });
+    let before = retention.last_retained(asked).and_then(|last| match intact(last) {
+        true => Some(last),
+        false => retention.last_pin(last),
+    });
+    Err(Error::NotRetained {
+        asked,
+        before,
+        after,
+    })
+}

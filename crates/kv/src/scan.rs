@@ -1,0 +1,372 @@
+//! Scans: the newest version of each key of a range, as of one commit, in either direction.
+//!
+//! A scan holds its view, its commit and one permit until it is closed or dropped. Errors stick,
+//! except the one that says that the next bytes are not in memory: then the same call may be made
+//! again where waiting is allowed.
+
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::merge::MergeCursor;
+use crate::permits::{CancelToken, Permit};
+use crate::read::{KeyRange, ReadAt};
+use crate::sst::table::ReadState;
+use crate::stats::ScanStats;
+use crate::types::{Commit, Tag};
+use bytes::Bytes;
+use siltstone_storage::Wait;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The direction of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// From the smallest key.
+    #[default]
+    Forward,
+    /// From the largest key.
+    Reverse,
+}
+
+/// How a scan goes about it.
+#[derive(Debug, Clone, Default)]
+pub struct ScanOptions {
+    /// The direction.
+    pub order: Order,
+    /// Ends the scan from outside, also while it waits for its turn.
+    pub cancel: Option<CancelToken>,
+    /// Ends the scan this long after it was opened.
+    pub deadline: Option<Duration>,
+}
+
+impl ScanOptions {
+    /// From the largest key down.
+    pub fn reverse() -> Self {
+        Self {
+            order: Order::Reverse,
+            ..Self::default()
+        }
+    }
+}
+
+/// An open scan. Call [`Scan::next`], then look at [`Scan::key`] and [`Scan::value`]; or iterate.
+#[derive(Debug)]
+pub struct Scan {
+    open: Option<Open>,
+    state: Arc<ReadState>,
+    stats: ScanStats,
+    error: Option<Error>,
+    row: Row,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// Where the current row's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    None,
+    /// In the merge, which stands on it.
+    InPlace,
+    /// In the scan's own buffers.
+    Copied,
+}
+
+#[derive(Debug)]
+struct Open {
+    at: ReadAt,
+    merge: MergeCursor,
+    range: KeyRange,
+    options: ScanOptions,
+    expires: Option<Duration>,
+    placed: bool,
+    /// The merge must move before it is looked at again.
+    moving: bool,
+    /// `key` holds the last key met.
+    has_key: bool,
+    /// Backward: the newest visible version of `key` so far.
+    candidate: Option<Tag>,
+    /// Forward: the last version passed is newer than the commit and carries the truncated mark.
+    thinned: Option<(Vec<u8>, Commit)>,
+    /// Backward: a version of `key` newer than the commit has been seen.
+    newer_seen: bool,
+    _permit: Permit,
+}
+
+impl Scan {
+    pub(crate) fn open(at: ReadAt, range: KeyRange, options: ScanOptions) -> Result<Self> {
+        let permits = at.shared.scans.clone();
+        let permit = permits.take("a scan", options.cancel.as_ref(), options.deadline)?;
+        let at = ReadAt {
+            view: crate::read::ViewRef::Held(at.view.into_arc()),
+            ..at
+        };
+        let state = Arc::new(ReadState::new(at.shared.cache.clone(), Wait::Allowed));
+        let (sources, tables_skipped) = match range.is_empty() {
+            true => (Vec::new(), 0),
+            false => at.view.sources(range.borrowed(), at.commit, &state),
+        };
+        let stats = ScanStats {
+            commit: at.commit,
+            sources: sources.len() as u64,
+            tables_skipped,
+            ..ScanStats::default()
+        };
+        let clock = &at.shared.env.clock;
+        let expires = options.deadline.map(|deadline| clock.elapsed() + deadline);
+        Ok(Self {
+            open: Some(Open {
+                merge: MergeCursor::new(sources),
+                at,
+                range,
+                options,
+                expires,
+                placed: false,
+                moving: false,
+                has_key: false,
+                candidate: None,
+                thinned: None,
+                newer_seen: false,
+                _permit: permit,
+            }),
+            state,
+            stats,
+            error: None,
+            row: Row::None,
+            key: Vec::new(),
+            value: Vec::new(),
+        })
+    }
+
+    /// Moves to the next row; false at the end, after [`Scan::close`], and after an error, which
+    /// [`Scan::error`] then holds.
+    #[expect(clippy::should_implement_trait, reason = "rows are borrowed; see IntoIterator for owned ones")]
+    pub fn next(&mut self) -> bool {
+        match self.advance(Wait::Allowed) {
+            Ok(more) => more,
+            Err(error) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
+    /// As [`Scan::next`], without waiting for a disk or a network.
+    ///
+    /// # Errors
+    /// One for which [`Error::is_would_block`] holds when the next bytes are not in memory; the scan
+    /// stands where it stood and either call may follow. Other errors stick.
+    pub fn try_next(&mut self) -> Result<bool> {
+        match self.advance(Wait::Never) {
+            Err(error) if !error.is_would_block() => {
+                self.fail(error.clone());
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.close();
+        self.error = Some(error);
+    }
+
+    fn advance(&mut self, wait: Wait) -> Result<bool> {
+        self.row = Row::None;
+        let Some(open) = &mut self.open else {
+            return match &self.error {
+                Some(error) if wait == Wait::Never => Err(error.clone()),
+                _ => Ok(false),
+            };
+        };
+        open.check_alive()?;
+        self.state.set_wait(wait);
+        if !open.placed {
+            open.place()?;
+        }
+        self.row = match open.options.order {
+            Order::Forward => open.forward(&mut self.key, &mut self.stats)?,
+            Order::Reverse => open.backward(&mut self.key, &mut self.value, &mut self.stats)?,
+        };
+        if self.row == Row::None {
+            self.close();
+            return Ok(false);
+        }
+        self.stats.rows += 1;
+        Ok(true)
+    }
+
+    /// The key of the current row; empty when there is none.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        match (self.row, &self.open) {
+            (Row::None, _) => b"",
+            (Row::InPlace, Some(open)) => open.merge.key(),
+            _ => &self.key,
+        }
+    }
+
+    /// The value of the current row; empty when there is none.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        match (self.row, &self.open) {
+            (Row::None, _) => b"",
+            (Row::InPlace, Some(open)) => open.merge.value(),
+            _ => &self.value,
+        }
+    }
+
+    /// What ended the scan early.
+    pub fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    /// What the scan has done so far; exact at every moment.
+    pub fn stats(&self) -> ScanStats {
+        ScanStats {
+            tables_read: self.state.tables_read.load(Ordering::Relaxed),
+            blocks_read: self.state.blocks_read.load(Ordering::Relaxed),
+            ..self.stats
+        }
+    }
+
+    /// Lets go of view, commit and permit. A second call does nothing.
+    pub fn close(&mut self) {
+        self.open = None;
+        self.row = Row::None;
+    }
+}
+
+impl Open {
+    fn check_alive(&self) -> Result<()> {
+        if self.options.cancel.as_ref().is_some_and(CancelToken::is_cancelled) {
+            return Err(Error::Cancelled { what: "a scan" });
+        }
+        if let Some(expires) = self.expires
+            && self.at.shared.env.clock.elapsed() >= expires
+        {
+            return Err(Error::Cancelled { what: "a scan past its deadline" });
+        }
+        Ok(())
+    }
+
+    fn place(&mut self) -> Result<()> {
+        let (start, end) = self.range.borrowed();
+        match (self.options.order, start, end) {
+            (Order::Forward, Some(start), _) => self.merge.seek(start, Commit::MAX)?,
+            (Order::Forward, None, _) => self.merge.seek_first()?,
+            (Order::Reverse, _, Some(end)) => self.merge.seek_before(end, Commit::MAX)?,
+            (Order::Reverse, _, None) => self.merge.seek_last()?,
+        }
+        self.placed = true;
+        Ok(())
+    }
+
+    fn forward(&mut self, key: &mut Vec<u8>, stats: &mut ScanStats) -> Result<Row> {
+        loop {
+            if self.moving {
+                self.merge.next()?;
+                self.moving = false;
+            }
+            let ended = !self.merge.valid()
+                || self.range.end.as_deref().is_some_and(|end| self.merge.key() >= end);
+            if let Some((newer, oldest_kept)) = &self.thinned
+                && (ended || self.merge.commit() <= self.at.commit || self.merge.key() != newer)
+            {
+                return Err(self.at.truncated(newer, *oldest_kept));
+            }
+            if ended {
+                return Ok(Row::None);
+            }
+            stats.records_scanned += 1;
+            self.moving = true;
+            let here = self.merge.key();
+            let commit = self.merge.commit();
+            if commit > self.at.commit {
+                let marked = self.merge.tag().is_truncated();
+                self.thinned = marked.then(|| (here.to_vec(), commit));
+                continue;
+            }
+            if self.has_key && here == key.as_slice() {
+                continue;
+            }
+            key.clear();
+            key.extend_from_slice(here);
+            self.has_key = true;
+            if self.merge.tag().is_put() {
+                return Ok(Row::InPlace);
+            }
+        }
+    }
+
+    fn backward(
+        &mut self,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+        stats: &mut ScanStats,
+    ) -> Result<Row> {
+        loop {
+            if self.moving {
+                self.merge.prev()?;
+                self.moving = false;
+            }
+            let ended = !self.merge.valid()
+                || self.range.start.as_deref().is_some_and(|start| self.merge.key() < start);
+            if self.has_key && (ended || self.merge.key() != key.as_slice()) {
+                // All versions of `key` have been seen; the next one is looked at again.
+                self.has_key = false;
+                if self.candidate.take().is_some_and(Tag::is_put) {
+                    return Ok(Row::Copied);
+                }
+            }
+            if ended {
+                return Ok(Row::None);
+            }
+            if !self.has_key {
+                key.clear();
+                key.extend_from_slice(self.merge.key());
+                self.has_key = true;
+                self.candidate = None;
+                self.newer_seen = false;
+            }
+            stats.records_scanned += 1;
+            self.moving = true;
+            let commit = self.merge.commit();
+            if commit <= self.at.commit {
+                self.candidate = Some(self.merge.tag());
+                value.clear();
+                value.extend_from_slice(self.merge.value());
+            } else if !self.newer_seen {
+                // The oldest version above the commit: does it say that some are gone below it?
+                if self.merge.tag().is_truncated() {
+                    return Err(self.at.truncated(key, commit));
+                }
+                self.newer_seen = true;
+            }
+        }
+    }
+}
+
+/// Owned rows of a scan: keys and values, or the error that ended it.
+#[derive(Debug)]
+pub struct Rows(Scan);
+
+impl Iterator for Rows {
+    type Item = Result<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.next() {
+            let key = Bytes::copy_from_slice(self.0.key());
+            return Some(Ok((key, Bytes::copy_from_slice(self.0.value()))));
+        }
+        self.0.error.take().map(Err)
+    }
+}
+
+impl IntoIterator for Scan {
+    type Item = Result<(Bytes, Bytes)>;
+    type IntoIter = Rows;
+
+    fn into_iter(self) -> Rows {
+        Rows(self)
+    }
+}

@@ -1,0 +1,111 @@
+//! How the threads of a database are woken and ended.
+
+use parking_lot::{Condvar, Mutex};
+use std::time::Duration;
+
+#[derive(Debug, Default)]
+struct State {
+    lead: bool,
+    flush: bool,
+    compact: bool,
+    ending: bool,
+    /// Counts every change that may have made room.
+    room: u64,
+}
+
+/// The signals.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    state: Mutex<State>,
+    commit_thread: Condvar,
+    flush_thread: Condvar,
+    compact_thread: Condvar,
+    room: Condvar,
+}
+
+impl Signals {
+    /// The commit thread is to lead.
+    pub(crate) fn lead(&self) {
+        self.state.lock().lead = true;
+        self.commit_thread.notify_one();
+    }
+
+    /// There is something to flush.
+    pub(crate) fn flush(&self) {
+        self.state.lock().flush = true;
+        self.flush_thread.notify_one();
+    }
+
+    /// There may be something to compact or to delete.
+    pub(crate) fn compact(&self) {
+        self.state.lock().compact = true;
+        self.compact_thread.notify_one();
+    }
+
+    /// A flush or a compaction ended: writers may find room.
+    pub(crate) fn room(&self) {
+        self.state.lock().room += 1;
+        self.room.notify_all();
+    }
+
+    /// Everybody goes home.
+    pub(crate) fn end(&self) {
+        self.state.lock().ending = true;
+        for condvar in [&self.commit_thread, &self.flush_thread, &self.compact_thread, &self.room] {
+            condvar.notify_all();
+        }
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state.lock().ending
+    }
+
+    /// Waits to lead; false at the end.
+    pub(crate) fn wait_to_lead(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.lead && !state.ending {
+            self.commit_thread.wait(&mut state);
+        }
+        std::mem::take(&mut state.lead)
+    }
+
+    /// Waits for something to flush; false at the end.
+    pub(crate) fn wait_to_flush(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.flush && !state.ending {
+            self.flush_thread.wait(&mut state);
+        }
+        state.flush = false;
+        !state.ending
+    }
+
+    /// Waits for something to compact, for `patience` when that is given; false at the end.
+    pub(crate) fn wait_to_compact(&self, patience: Option<Duration>) -> bool {
+        let mut state = self.state.lock();
+        while !state.compact && !state.ending {
+            match patience {
+                None => self.compact_thread.wait(&mut state),
+                Some(patience) => {
+                    if self.compact_thread.wait_for(&mut state, patience).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        state.compact = false;
+        !state.ending
+    }
+
+    /// Where the count of room stands, to be given to [`Signals::wait_for_room`].
+    pub(crate) fn room_count(&self) -> u64 {
+        self.state.lock().room
+    }
+
+    /// Waits until room was made since `seen`.
+    pub(crate) fn wait_for_room(&self, seen: u64) {
+        let mut state = self.state.lock();
+        while state.room == seen && !state.ending {
+            self.room.wait(&mut state);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What the manifest of a key-value database holds: keyspaces, tables, checkpoints, where the log
+//! starts, and which commits belong to which time. A value; edits make new values.
+
+use crate::options::KeyspaceOptions;
+use crate::sst::format::TableMeta;
+use crate::types::{Commit, KeyspaceId, SegmentId};
+use serde::{Deserialize, Serialize};
+use siltstone_storage::{ManifestState, SegmentLog, Timestamp};
+use std::time::Duration;
+
+/// The keyspace that every database has.
+pub const DEFAULT_KEYSPACE: &str = "default";
+
+/// A keyspace as the manifest knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyspaceState {
+    /// Its number.
+    pub id: KeyspaceId,
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub options: KeyspaceOptions,
+    /// Every write to it up to this commit is in tables.
+    pub flushed: Commit,
+    /// Versions that only commits up to this one could read may be gone.
+    pub dropped: Commit,
+}
+
+/// A commit held by name, until its lease ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Its name.
+    pub name: String,
+    /// The commit it holds.
+    pub commit: Commit,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it lapses; `None` for a tag, which does not.
+    pub expires: Option<Timestamp>,
+}
+
+/// The whole state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DbState {
+    /// All tables of all keyspaces.
+    pub tables: SegmentLog<SegmentId, TableMeta>,
+    /// All keyspaces.
+    pub keyspaces: Vec<KeyspaceState>,
+    /// The number the next keyspace gets.
+    pub next_keyspace: u32,
+    /// The first log file that is still needed.
+    pub wal_floor: u64,
+    /// A commit that exists; later ones may be in the log.
+    pub head: Commit,
+    /// Commits held by name.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Which commits belong to which time.
+    pub times: CommitTimes,
+}
+
+impl DbState {
+    /// An empty database with the default keyspace.
+    pub(crate) fn first(options: KeyspaceOptions) -> Self {
+        Self {
+            tables: SegmentLog::new(),
+            keyspaces: vec![KeyspaceState {
+                id: KeyspaceId(0),
+                name: DEFAULT_KEYSPACE.to_string(),
+                options,
+                flushed: Commit::ZERO,
+                dropped: Commit::ZERO,
+            }],
+            next_keyspace: 1,
+            wal_floor: 1,
+            head: Commit::ZERO,
+            checkpoints: Vec::new(),
+            times: CommitTimes::default(),
+        }
+    }
+
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<&KeyspaceState> {
+        self.keyspaces.iter().find(|keyspace| keyspace.id == id)
+    }
+
+    pub(crate) fn keyspace_mut(&mut self, id: KeyspaceId) -> Option<&mut KeyspaceState> {
+        self.keyspaces.iter_mut().find(|keyspace| keyspace.id == id)
+    }
+
+    /// Commits held by checkpoints whose lease has not ended at `now`.
+    pub(crate) fn checkpoint_pins(&self, now: Timestamp) -> impl Iterator<Item = Commit> {
+        let live = move |c: &&Checkpoint| c.expires.is_none_or(|expires| expires > now);
+        self.checkpoints.iter().filter(live).map(|c| c.commit)
+    }
+}
+
+impl ManifestState for DbState {
+    fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("the state always serializes")
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        postcard::from_bytes(bytes).map_err(|error| format!("its contents cannot be read ({error})"))
+    }
+}
+
+/// When commits were made, to the second or coarser, in bounded space.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitTimes {
+    /// Commits with their times, both rising. A commit between two was made between their times.
+    samples: Vec<(Commit, Timestamp)>,
+}
+
+const MAX_SAMPLES: usize = 4096;
+const RESOLUTION: Duration = Duration::from_secs(1);
+
+impl CommitTimes {
+    /// Notes that `commit` was made at `time`. A clock that stepped back stands still here.
+    pub(crate) fn note(&mut self, commit: Commit, time: Timestamp) {
+        if let Some(&(last_commit, last_time)) = self.samples.last() {
+            let soon = time.since(last_time) < RESOLUTION && self.samples.len() > 1;
+            if commit <= last_commit {
+                return;
+            }
+            if soon {
+                // The newest sample moves along, so that it is never older than a second.
+                let at = self.samples.len() - 1;
+                if last_time.since(self.samples[at - 1].1) < RESOLUTION {
+                    self.samples[at] = (commit, time.max(last_time));
+                    return;
+                }
+            }
+            self.samples.push((commit, time.max(last_time)));
+        } else {
+            self.samples.push((commit, time));
+        }
+        if self.samples.len() > MAX_SAMPLES {
+            let mut keep = false;
+            self.samples.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    /// The newest commit that was certainly made at or before `time`.
+    pub(crate) fn commit_at(&self, time: Timestamp) -> Commit {
+        let at = self.samples.partition_point(|(_, t)| *t <= time);
+        at.checked_sub(1).map_or(Commit::ZERO, |at| self.samples[at].0)
+    }
+
+    /// A time at which `commit` was certainly not made yet, or 0.
+    pub(crate) fn time_before(&self, commit: Commit) -> Timestamp {
+        let at = self.samples.partition_point(|(c, _)| *c < commit);
+        at.checked_sub(1).map_or(Timestamp::default(), |at| self.samples[at].1)
+    }
+
+    /// The earliest noted time at which `commit` was already made.
+    pub fn time_of(&self, commit: Commit) -> Option<Timestamp> {
+        let at = self.samples.partition_point(|(c, _)| *c < commit);
+        self.samples.get(at).map(|(_, time)| *time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(n: u64) -> Timestamp {
+        Timestamp(n * 1_000_000)
+    }
+
+    #[test]
+    fn commits_are_found_by_time_even_when_the_clock_steps_back() {
+        let mut times = CommitTimes::default();
+        times.note(Commit(1), seconds(10));
+        times.note(Commit(5), seconds(20));
+        times.note(Commit(6), seconds(15));
+        times.note(Commit(9), seconds(30));
+        assert_eq!(times.commit_at(seconds(9)), Commit::ZERO);
+        assert_eq!(times.commit_at(seconds(10)), Commit(1));
+        assert!(times.commit_at(seconds(20)) >= Commit(5));
+        assert_eq!(times.commit_at(seconds(40)), Commit(9));
+    }
+
+    #[test]
+    fn samples_stay_bounded() {
+        let mut times = CommitTimes::default();
+        for n in 1..100_000 {
+            times.note(Commit(n), seconds(n * 2));
+        }
+        assert!(times.samples.len() <= MAX_SAMPLES);
+        assert!(times.commit_at(seconds(100_000)) <= Commit(50_000));
+        assert!(times.commit_at(seconds(100_000)) > Commit(49_000));
+    }
+}

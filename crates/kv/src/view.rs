@@ -1,0 +1,219 @@
+//! What a read of one keyspace reads from: memtables and runs of tables, as they stood at one
+//! moment. Immutable but for the active memtable; swapped whole. While somebody holds a view, no
+//! file it names is deleted.
+
+use crate::cache::BlockCache;
+use crate::memtable::{MemCursor, Memtable};
+use crate::merge::Source;
+use crate::options::KeyspaceOptions;
+use crate::sst::run::{Run, RunCursor};
+use crate::sst::table::{ReadState, Table};
+use crate::signals::Signals;
+use crate::state::{DbState, KeyspaceState};
+use crate::types::{Commit, KeyspaceId, SegmentId};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use siltstone_storage::{Blobs, Numbered, Pins};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Holds a version of the segment log until dropped.
+#[derive(Debug)]
+pub(crate) struct SegmentPin {
+    pins: Arc<Mutex<Pins>>,
+    version: u64,
+    signals: Arc<Signals>,
+}
+
+impl SegmentPin {
+    /// Holds the segments of the manifest that `current` answers, in one step.
+    pub(crate) fn of_current(
+        pins: &Arc<Mutex<Pins>>,
+        signals: &Arc<Signals>,
+        current: impl FnOnce() -> Arc<Numbered<DbState>>,
+    ) -> (Arc<Numbered<DbState>>, Arc<Self>) {
+        let mut locked = pins.lock();
+        let current = current();
+        let version = current.state.tables.version();
+        locked.pin(version);
+        drop(locked);
+        let pin = Self {
+            pins: pins.clone(),
+            version,
+            signals: signals.clone(),
+        };
+        (current, Arc::new(pin))
+    }
+}
+
+impl Drop for SegmentPin {
+    fn drop(&mut self) {
+        self.pins.lock().unpin(self.version);
+        // Tables that waited for this reader may go now.
+        self.signals.compact();
+    }
+}
+
+/// One keyspace at one moment.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) active: Arc<Memtable>,
+    /// Newest first.
+    pub(crate) sealed: Vec<Arc<Memtable>>,
+    /// Those that may hold the newest commits first.
+    pub(crate) runs: Arc<[Run]>,
+    pub(crate) options: Arc<KeyspaceOptions>,
+    /// Commits up to this one are readable only where something holds them.
+    pub(crate) dropped: Commit,
+    pub(crate) pin: Arc<SegmentPin>,
+}
+
+impl View {
+    /// All memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.sealed)
+    }
+
+    /// All tables.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.runs.iter().flat_map(|run| run.tables.iter())
+    }
+
+    /// Cursors over everything, newest source first. Sources that cannot hold a key of the range
+    /// or a commit up to `commit` are left out; how many tables those were is the second answer.
+    pub(crate) fn sources(
+        &self,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        commit: Commit,
+        state: &Arc<ReadState>,
+    ) -> (Vec<Source>, u64) {
+        let (start, end) = range;
+        let mut sources: Vec<Source> = self
+            .memtables()
+            .filter(|table| !table.is_empty())
+            .map(|table| Source::Memory(MemCursor::new(table.clone())))
+            .collect();
+        let mut skipped = 0;
+        for run in self.runs.iter() {
+            let wanted = |table: &&Arc<Table>| {
+                start.is_none_or(|start| table.meta.max_key.as_slice() >= start)
+                    && end.is_none_or(|end| table.meta.min_key.as_slice() < end)
+                    && (table.meta.min_commit <= commit || self.options.history.truncates())
+            };
+            let tables: Vec<_> = run.tables.iter().filter(wanted).cloned().collect();
+            skipped += (run.tables.len() - tables.len()) as u64;
+            if !tables.is_empty() {
+                let part = Run::new(run.level, tables);
+                sources.push(Source::Run(RunCursor::new(&part, state.clone())));
+            }
+        }
+        (sources, skipped)
+    }
+
+    pub(crate) fn with_memtables(
+        &self,
+        active: Arc<Memtable>,
+        sealed: Vec<Arc<Memtable>>,
+    ) -> View {
+        View {
+            active,
+            sealed,
+            runs: self.runs.clone(),
+            options: self.options.clone(),
+            dropped: self.dropped,
+            pin: self.pin.clone(),
+        }
+    }
+}
+
+/// A keyspace of an open database.
+#[derive(Debug)]
+pub(crate) struct KeyspaceCore {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: String,
+    pub(crate) view: ArcSwap<View>,
+    /// Held while the view is replaced; readers do not take it.
+    pub(crate) changing: Mutex<()>,
+    pub(crate) dropped: std::sync::atomic::AtomicBool,
+}
+
+impl KeyspaceCore {
+    /// Replaces the view by a changed one.
+    pub(crate) fn change(&self, change: impl FnOnce(&View) -> View) {
+        let _one_at_a_time = self.changing.lock();
+        let next = change(&self.view.load());
+        self.view.store(Arc::new(next));
+    }
+}
+
+/// The open tables of a database by name, so that a new view shares them with the old one.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    open: BTreeMap<SegmentId, Arc<Table>>,
+    blobs: Arc<dyn Blobs>,
+    cache: Arc<BlockCache>,
+}
+
+impl Tables {
+    pub(crate) fn new(blobs: Arc<dyn Blobs>, cache: Arc<BlockCache>) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            blobs,
+            cache,
+        }
+    }
+
+    pub(crate) fn forget(&mut self, id: SegmentId) {
+        self.open.remove(&id);
+        self.cache.forget(id);
+    }
+
+    /// The runs of a keyspace as `state` lists them.
+    pub(crate) fn runs(&mut self, state: &DbState, keyspace: KeyspaceId) -> Arc<[Run]> {
+        let mut levels: BTreeMap<u8, Vec<Arc<Table>>> = BTreeMap::new();
+        let mut runs = Vec::new();
+        for segment in state.tables.live() {
+            if segment.meta.keyspace != keyspace {
+                continue;
+            }
+            let known = self.open.get(&segment.id).filter(|table| table.meta == segment.meta);
+            let table = match known {
+                Some(table) => table.clone(),
+                None => {
+                    let table = Arc::new(Table::new(
+                        segment.id,
+                        segment.meta.clone(),
+                        self.blobs.clone(),
+                        self.cache.clone(),
+                    ));
+                    self.open.insert(segment.id, table.clone());
+                    table
+                }
+            };
+            match table.meta.level {
+                0 => runs.push(Run::new(0, vec![table])),
+                level => levels.entry(level).or_default().push(table),
+            }
+        }
+        runs.extend(levels.into_iter().map(|(level, tables)| Run::new(level, tables)));
+        runs.sort_by_key(|run| std::cmp::Reverse((run.max_commit, std::cmp::Reverse(run.level))));
+        runs.into()
+    }
+}
+
+/// A first view of a keyspace.
+pub(crate) fn first_view(
+    keyspace: &KeyspaceState,
+    runs: Arc<[Run]>,
+    active: Arc<Memtable>,
+    pin: Arc<SegmentPin>,
+) -> View {
+    View {
+        active,
+        sealed: Vec::new(),
+        runs,
+        options: Arc::new(keyspace.options.clone()),
+        dropped: keyspace.dropped,
+        pin,
+    }
+}

@@ -1,0 +1,203 @@
+//! Reads the log back at open: every intact commit in order, a torn tail dropped, damage refused.
+
+use crate::error::{Error, Result};
+use crate::options::WalRecovery;
+use crate::types::Commit;
+use crate::wal::frame::{self, Op, Record};
+use crate::wal::{FILE_HEADER, FileHeader, blob_name, number_of};
+use siltstone_storage::{Env, Timestamp};
+
+/// What a recovery found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// The newest commit in the log, or the one before it.
+    pub(crate) last: Commit,
+    /// Commits replayed.
+    pub(crate) commits: u64,
+    /// The number after the last log file there is.
+    pub(crate) next_file: u64,
+    /// Bytes of a torn tail that were dropped.
+    pub(crate) torn_bytes: u64,
+    /// Files that hold replayed records.
+    pub(crate) files: Vec<u64>,
+    /// Files behind the end of the log: of a fenced writer, or given up on request.
+    pub(crate) strays: Vec<u64>,
+}
+
+/// Takes what the log holds, in order.
+pub(crate) trait Replay {
+    /// An operation of `commit`, which stands in log file `file`.
+    fn op(&mut self, file: u64, commit: Commit, op: Op<'_>) -> Result<()>;
+
+    /// Commits up to `last` were made at `time` or before.
+    fn time(&mut self, last: Commit, time: Timestamp);
+}
+
+/// Replays the log from file `floor`, where `head` is a commit known to exist.
+pub(crate) fn replay(
+    env: &Env,
+    floor: u64,
+    head: Commit,
+    recovery: WalRecovery,
+    target: &mut dyn Replay,
+) -> Result<Recovered> {
+    let mut numbers: Vec<u64> = env
+        .blobs
+        .list("wal/")?
+        .iter()
+        .filter_map(|blob| number_of(&blob.name))
+        .filter(|number| *number >= floor)
+        .collect();
+    numbers.sort_unstable();
+    let mut found = Recovered {
+        last: head,
+        commits: 0,
+        next_file: numbers.last().map_or(floor, |last| last + 1),
+        torn_bytes: 0,
+        files: Vec::new(),
+        strays: Vec::new(),
+    };
+    let mut walk = Walk {
+        env,
+        recovery,
+        target,
+        next: None,
+        head,
+        epoch: 0,
+        cut: false,
+        found: &mut found,
+    };
+    let bucket = !env.blobs.can_append();
+    let mut expected = numbers.first().copied().unwrap_or(floor);
+    for (at, number) in numbers.iter().enumerate() {
+        if *number != expected {
+            if bucket {
+                walk.found.strays.extend_from_slice(&numbers[at..]);
+                break;
+            }
+            if recovery == WalRecovery::Truncate {
+                walk.found.strays.extend_from_slice(&numbers[at..]);
+                break;
+            }
+            let name = blob_name(expected);
+            return Err(Error::WalMissing { name });
+        }
+        if walk.cut || !walk.file(*number)? {
+            walk.found.strays.extend_from_slice(&numbers[at..]);
+            break;
+        }
+        expected = number + 1;
+    }
+    if bucket {
+        found.next_file = expected;
+    }
+    Ok(found)
+}
+
+struct Walk<'a> {
+    env: &'a Env,
+    recovery: WalRecovery,
+    target: &'a mut dyn Replay,
+    /// The commit the next record must start with; `None` before the first record.
+    next: Option<Commit>,
+    head: Commit,
+    epoch: u64,
+    /// Damage was met and the rest is given up.
+    cut: bool,
+    found: &'a mut Recovered,
+}
+
+impl Walk<'_> {
+    /// Replays one file; false when it belongs to a writer that was fenced before it.
+    fn file(&mut self, number: u64) -> Result<bool> {
+        let name = blob_name(number);
+        let bytes = self.env.blobs.get(&name)?;
+        let Some(header) = FileHeader::decode(&name, &bytes)? else {
+            self.found.torn_bytes += bytes.iter().filter(|byte| **byte != 0).count() as u64;
+            return Ok(true);
+        };
+        if header.number != number {
+            let what = format!("it says it is log file {}", header.number);
+            return Err(Error::corrupt(name, 12, what));
+        }
+        if header.epoch < self.epoch {
+            return Ok(false);
+        }
+        self.epoch = header.epoch;
+        let mut at = FILE_HEADER;
+        let mut any = false;
+        while let Some((record, payload, end)) = frame::decode(&bytes, number, at) {
+            self.record(&name, number, at, &record, payload)?;
+            any = true;
+            at = end;
+        }
+        if any {
+            self.found.files.push(number);
+        }
+        self.tail(&name, number, &bytes, at)?;
+        Ok(true)
+    }
+
+    fn record(
+        &mut self,
+        name: &str,
+        number: u64,
+        at: usize,
+        record: &Record,
+        payload: &[u8],
+    ) -> Result<()> {
+        let fits = match self.next {
+            Some(next) => record.first == next,
+            // The first record may start with commits that are in tables already.
+            None => record.first.0 <= self.head.0 + 1,
+        };
+        if !fits || record.last < record.first {
+            let next = self.next.unwrap_or(Commit(self.head.0 + 1));
+            let what = format!("commit {next} should follow, commit {} does", record.first);
+            return Err(Error::corrupt(name, at as u64, what));
+        }
+        let mut failed = None;
+        let target = &mut *self.target;
+        let whole = frame::for_each_op(payload, record.first, record.last, |commit, op| {
+            if failed.is_none() {
+                failed = target.op(number, commit, op).err();
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if !whole {
+            return Err(Error::corrupt(name, at as u64, "a record that decodes to nonsense"));
+        }
+        self.target.time(record.last, record.time);
+        self.next = Some(Commit(record.last.0 + 1));
+        self.found.commits += record.last.0 - record.first.0 + 1;
+        self.found.last = self.found.last.max(record.last);
+        Ok(())
+    }
+
+    /// Looks at what follows the last intact record: nothing, a torn tail, or damage.
+    fn tail(&mut self, name: &str, number: u64, bytes: &[u8], at: usize) -> Result<()> {
+        if bytes[at..].iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        let mut from = at;
+        while let Some((later, record)) = frame::find_after(bytes, number, from + 1) {
+            if record.durable > at as u64 {
+                if self.recovery == WalRecovery::Truncate {
+                    self.cut = true;
+                    break;
+                }
+                return Err(Error::WalDamaged {
+                    name: name.to_string(),
+                    offset: at as u64,
+                    after: (bytes.len() - later) as u64,
+                    good_until: self.found.last,
+                });
+            }
+            from = later;
+        }
+        self.found.torn_bytes += (bytes.len() - at) as u64;
+        Ok(())
+    }
+}

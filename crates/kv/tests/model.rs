@@ -1,0 +1,91 @@
+//! Random operations on a database in memory, with a plain map beside it.
+
+mod common;
+
+use common::{Model, open_manual};
+use proptest::prelude::*;
+use siltstone_kv::{CompactOptions, CompactOrder, Durability, Read, ScanOptions};
+use siltstone_storage::MemBlobs;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u8, u16),
+    Delete(u8),
+    Flush,
+    Compact(u8, u8),
+    Work,
+    Reopen,
+    Snapshot,
+    DropSnapshots,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => (0u8..40, any::<u16>()).prop_map(|(k, v)| Step::Put(k, v)),
+        6 => (0u8..40).prop_map(Step::Delete),
+        3 => Just(Step::Flush),
+        2 => (0u8..4, 1u8..5).prop_map(|(o, n)| Step::Compact(o, n)),
+        1 => Just(Step::Work),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Snapshot),
+        1 => Just(Step::DropSnapshots),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #[test]
+    fn the_database_answers_as_the_model_does(steps in prop::collection::vec(step(), 1..150), bucket: bool) {
+        let blobs = if bucket { MemBlobs::bucket() } else { MemBlobs::new() };
+        let mut kv = open_manual(&blobs, 1);
+        let mut model = Model::default();
+        let mut snapshots = Vec::new();
+        for step in steps {
+            let keyspace = kv.default_keyspace();
+            match step {
+                Step::Put(key, value) => {
+                    let key = format!("key{key:03}").into_bytes();
+                    let value = value.to_string().into_bytes();
+                    let stats = keyspace.put_with(&key, &value, Durability::Buffered).unwrap();
+                    prop_assert_eq!(stats.commit.0, model.put(&key, Some(value)));
+                }
+                Step::Delete(key) => {
+                    let key = format!("key{key:03}").into_bytes();
+                    let stats = keyspace.delete_with(&key, Durability::Durable).unwrap();
+                    prop_assert_eq!(stats.commit.0, model.put(&key, None));
+                }
+                Step::Flush => { kv.flush().unwrap(); }
+                Step::Compact(order, files) => {
+                    let order = [CompactOrder::OldestFirst, CompactOrder::NewestFirst, CompactOrder::SmallestFirst, CompactOrder::LargestFirst][order as usize];
+                    keyspace.compact(&CompactOptions { order, max_files: Some(files.into()), ..Default::default() }).map_err(|e| e.0).unwrap();
+                }
+                Step::Work => { kv.work().unwrap(); }
+                Step::Reopen => {
+                    snapshots.clear();
+                    drop(keyspace);
+                    kv.close().unwrap();
+                    drop(kv);
+                    kv = open_manual(&blobs, 2);
+                }
+                Step::Snapshot => snapshots.push((keyspace.snapshot().unwrap(), model.head())),
+                Step::DropSnapshots => snapshots.clear(),
+            }
+        }
+        let keyspace = kv.default_keyspace();
+        model.check(&keyspace, model.head());
+        for (snapshot, commit) in &snapshots {
+            model.check(snapshot, *commit);
+        }
+        for commit in 0..=model.head() {
+            match keyspace.at_commit(siltstone_kv::Commit(commit)) {
+                Ok(snapshot) => model.check(&snapshot, commit),
+                Err(siltstone_kv::Error::NotRetained { .. }) => prop_assert!(commit + 20 <= model.head()),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        let reverse: Vec<_> = keyspace.scan_with::<&[u8]>(.., ScanOptions::reverse()).unwrap().into_iter().map(|r| r.unwrap().0).collect();
+        let mut forward: Vec<_> = keyspace.scan::<&[u8]>(..).unwrap().into_iter().map(|r| r.unwrap().0).collect();
+        forward.reverse();
+        prop_assert_eq!(reverse, forward);
+    }
+}

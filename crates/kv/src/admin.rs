@@ -12,7 +12,6 @@ use crate::types::{Commit, KeyspaceId};
 use crate::view::{KeyspaceCore, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Longest name of a keyspace or a checkpoint, in bytes.
@@ -111,7 +110,6 @@ impl Kv {
             state.keyspaces.retain(|k| k.id != id);
             Ok(())
         })?;
-        keyspace.core().dropped.store(true, Ordering::Relaxed);
         let removed = engine.keyspaces.write().remove(&id);
         if let Some(core) = removed {
             engine.forget_memtables(&core);

@@ -20,7 +20,6 @@ use crate::wal::frame::{self, Op};
 use siltstone_storage::{Env, FolderLock};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
@@ -180,6 +179,21 @@ impl Kv {
     /// The store's; then nothing is lost and the next flush tries again.
     pub fn flush(&self) -> Result<FlushStats> {
         self.inner.core.flush_all()
+    }
+
+    /// The newest manifest.
+    pub fn manifest(&self) -> Arc<siltstone_storage::Numbered<crate::DbState>> {
+        self.inner.core.manifest.current()
+    }
+
+    /// Reads every block of every file. `progress` is told how many of how many tables are done.
+    ///
+    /// # Errors
+    /// Only when the check itself cannot be made; damage is in the report.
+    pub fn verify(&self, progress: impl FnMut(usize, usize)) -> Result<crate::VerifyReport> {
+        self.flush()?;
+        let (current, _pin) = self.inner.core.pin_current();
+        crate::verify(self.env(), &current.state, progress)
     }
 
     /// The newest visible commit.
@@ -346,6 +360,45 @@ impl Keyspace {
     /// As [`Keyspace::put`].
     pub fn delete_with(&self, key: &[u8], durability: Durability) -> Result<PutStats> {
         self.write_one(Tag::DELETE, key, b"", durability)
+    }
+
+    /// As [`Keyspace::put_with`], for a task: nothing blocks.
+    pub fn put_async(&self, key: &[u8], value: &[u8], durability: Durability) -> WriteFuture {
+        self.write_one_async(Tag::PUT, key, value, durability)
+    }
+
+    /// As [`Keyspace::delete_with`], for a task: nothing blocks.
+    pub fn delete_async(&self, key: &[u8], durability: Durability) -> WriteFuture {
+        self.write_one_async(Tag::DELETE, key, b"", durability)
+    }
+
+    fn write_one_async(
+        &self,
+        tag: Tag,
+        key: &[u8],
+        value: &[u8],
+        durability: Durability,
+    ) -> WriteFuture {
+        let engine = &self.kv.inner.core;
+        let options = &engine.shared.options;
+        if let Err(error) = check_key(key, options).and_then(|()| check_value(key, value.len(), options)) {
+            return WriteFuture::failed(error);
+        }
+        let op = Op {
+            keyspace: self.core.id,
+            tag,
+            key,
+            value,
+        };
+        let mut footprint = Footprint::default();
+        footprint.add(op.keyspace, Memtable::entry_bytes(key.len(), value.len()));
+        engine.submit(&mut Write {
+            encode: &mut |out| frame::put_op(out, &op),
+            ops: 1,
+            footprint: &footprint,
+            user_bytes: (key.len() + value.len()) as u64,
+            durability,
+        })
     }
 
     fn write_one(
@@ -591,10 +644,5 @@ impl Core {
             self.signals.flush();
             self.signals.compact();
         }
-    }
-
-    /// True when the keyspace of this handle was dropped.
-    pub(crate) fn is_dropped(core: &KeyspaceCore) -> bool {
-        core.dropped.load(Ordering::Relaxed)
     }
 }

@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 
 mod admin;
+mod backup;
 mod batch;
 mod cache;
 mod compaction;
@@ -24,6 +25,8 @@ mod db;
 mod error;
 mod flush;
 mod garbage;
+mod history;
+pub mod inspect;
 mod memtable;
 mod merge;
 mod open;
@@ -31,6 +34,7 @@ mod options;
 mod permits;
 mod pipeline;
 mod read;
+mod reader;
 mod retention;
 mod scan;
 mod shared;
@@ -41,20 +45,24 @@ mod state;
 mod stats;
 mod types;
 mod varint;
+mod verify;
 mod view;
 mod waiter;
 mod wal;
 
+pub use backup::BackupStats;
 pub use batch::Batch;
 pub use compaction::pick::{CompactOptions, CompactOrder};
 pub use db::{Keyspace, Kv, WriteFuture};
 pub use error::{Error, Result};
+pub use history::{Version, history};
 pub use open::OpenStats;
 pub use options::{
     Background, Compression, Durability, History, KeyspaceOptions, Options, WalRecovery,
 };
 pub use permits::CancelToken;
 pub use read::{KeyRange, Read, ReadAt};
+pub use reader::{Reader, ReaderKeyspace};
 pub use scan::{Order, Rows, Scan, ScanOptions};
 pub use shared::Shared;
 pub use snapshot::Snapshot;
@@ -65,3 +73,4 @@ pub use stats::{
     Stats, Totals,
 };
 pub use types::{Commit, KeyspaceId, SegmentId};
+pub use verify::{VerifyReport, verify};

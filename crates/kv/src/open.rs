@@ -21,7 +21,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use siltstone_storage::{Env, FolderLock, ManifestStore, Numbered, Pins, PutOutcome, Role, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 /// What opening found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -135,7 +135,6 @@ pub(crate) fn new_core(keyspace: &KeyspaceState, view: View) -> KeyspaceCore {
         name: keyspace.name.clone(),
         view: ArcSwap::from_pointee(view),
         changing: Mutex::new(()),
-        dropped: AtomicBool::new(false),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::options::KeyspaceOptions;
 use crate::sst::run::{Run, RunCursor};
 use crate::sst::table::{ReadState, Table};
 use crate::signals::Signals;
-use crate::state::{DbState, KeyspaceState};
+use crate::state::DbState;
 use crate::types::{Commit, KeyspaceId, SegmentId};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -134,7 +134,6 @@ pub(crate) struct KeyspaceCore {
     pub(crate) view: ArcSwap<View>,
     /// Held while the view is replaced; readers do not take it.
     pub(crate) changing: Mutex<()>,
-    pub(crate) dropped: std::sync::atomic::AtomicBool,
 }
 
 impl KeyspaceCore {
@@ -160,6 +159,15 @@ impl Tables {
             open: BTreeMap::new(),
             blobs,
             cache,
+        }
+    }
+
+    /// Lets go of tables that `state` does not list any more.
+    pub(crate) fn forget_replaced(&mut self, state: &DbState) {
+        let gone: Vec<_> =
+            self.open.keys().filter(|id| state.tables.get(id).is_none()).copied().collect();
+        for id in gone {
+            self.forget(id);
         }
     }
 
@@ -198,22 +206,5 @@ impl Tables {
         runs.extend(levels.into_iter().map(|(level, tables)| Run::new(level, tables)));
         runs.sort_by_key(|run| std::cmp::Reverse((run.max_commit, std::cmp::Reverse(run.level))));
         runs.into()
-    }
-}
-
-/// A first view of a keyspace.
-pub(crate) fn first_view(
-    keyspace: &KeyspaceState,
-    runs: Arc<[Run]>,
-    active: Arc<Memtable>,
-    pin: Arc<SegmentPin>,
-) -> View {
-    View {
-        active,
-        sealed: Vec::new(),
-        runs,
-        options: Arc::new(keyspace.options.clone()),
-        dropped: keyspace.dropped,
-        pin,
     }
 }

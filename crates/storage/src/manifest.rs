@@ -113,6 +113,23 @@ impl<S: ManifestState> ManifestStore<S> {
         Ok(store)
     }
 
+    /// Makes `state` the newest one of a store that nobody writes to, a backup, with an epoch that is
+    /// not below `epoch`: names that carry epochs then stay unique when it is opened as a database.
+    ///
+    /// # Errors
+    /// The store's, and what is wrong with a manifest that is there.
+    pub fn publish(env: Env, epoch: u64, state: S) -> Result<()> {
+        let store = Self::open(env, Role::Writer, || state.clone())?;
+        loop {
+            let base = store.current();
+            let epoch = base.epoch.max(epoch);
+            if store.try_put(&base, epoch, state.clone())?.is_some() {
+                store.sweep(&[])?;
+                return Ok(());
+            }
+        }
+    }
+
     /// The epoch this handle works under.
     pub fn epoch(&self) -> u64 {
         self.epoch

@@ -1,0 +1,102 @@
+//! Copies a database to another store while it is written to. Tables that are there already are not
+//! copied again, so the next backup to the same place copies what is new.
+
+use crate::db::Kv;
+use crate::error::Result;
+use crate::state::DbState;
+use crate::types::Commit;
+use crate::wal::number_of;
+use serde::Serialize;
+use siltstone_storage::{Blobs, Env, ManifestStore, Wait};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Bytes copied in one piece.
+const PIECE: usize = 1 << 20;
+
+/// What a backup did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BackupStats {
+    /// The newest commit in the backup.
+    pub commit: Commit,
+    /// Tables copied.
+    pub copied_tables: u64,
+    /// Tables that were there already.
+    pub kept_tables: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+}
+
+impl Kv {
+    /// Copies everything up to the newest commit to `to`. What is written meanwhile may be in the
+    /// copy or not; the copy is consistent. `progress` is told how many of how many tables are done.
+    ///
+    /// # Errors
+    /// The stores'; an unfinished copy is not a database and can be continued.
+    pub fn backup(
+        &self,
+        to: Arc<dyn Blobs>,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<BackupStats> {
+        let core = self.core();
+        let from = &core.shared.env.blobs;
+        core.sync()?;
+        // While no flush runs, no log file goes.
+        let no_flush = core.flushing.lock();
+        let (current, _pin) = core.pin_current();
+        let mut stats = BackupStats {
+            commit: core.shared.visible(),
+            ..BackupStats::default()
+        };
+        let there: BTreeSet<String> = to.list("")?.into_iter().map(|blob| blob.name).collect();
+        for stale in there.iter().filter(|name| number_of(name).is_some()) {
+            to.delete(stale)?;
+        }
+        for blob in from.list("wal/")? {
+            if number_of(&blob.name).is_some_and(|n| n >= current.state.wal_floor) {
+                let bytes = from.get(&blob.name)?;
+                stats.bytes += bytes.len() as u64;
+                to.put(&blob.name, &bytes)?;
+            }
+        }
+        drop(no_flush);
+        let live = current.state.tables.live();
+        for (done, segment) in live.iter().enumerate() {
+            let name = segment.id.blob();
+            if there.contains(&name) {
+                stats.kept_tables += 1;
+            } else {
+                stats.copied_tables += 1;
+                stats.bytes += copy(&**from, &*to, &name)?;
+            }
+            progress(done + 1, live.len());
+        }
+        let mut state: DbState = current.state.clone();
+        let retired: Vec<_> = state.tables.retired().copied().collect();
+        state.tables.remove_retired(&retired);
+        let target = Env {
+            blobs: to.clone(),
+            ..core.shared.env.clone()
+        };
+        ManifestStore::publish(target, core.manifest.epoch(), state)?;
+        let live: BTreeSet<String> = live.iter().map(|segment| segment.id.blob()).collect();
+        for old in there.iter().filter(|name| name.starts_with("sst/") && !live.contains(*name)) {
+            to.delete(old)?;
+        }
+        Ok(stats)
+    }
+}
+
+fn copy(from: &dyn Blobs, to: &dyn Blobs, name: &str) -> Result<u64> {
+    let reader = from.open(name)?;
+    let mut writer = to.create(name)?;
+    let size = reader.size();
+    let mut at = 0;
+    while at < size {
+        let len = PIECE.min((size - at) as usize);
+        writer.write(&reader.read(at, len, Wait::Allowed)?)?;
+        at += len as u64;
+    }
+    writer.finish()?;
+    Ok(size)
+}

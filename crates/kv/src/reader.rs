@@ -1,0 +1,280 @@
+//! A reader: another process (or another handle) that follows a database without disturbing its
+//! writer. Any number may be open.
+//!
+//! It pins the manifest it reads from, so that the writer keeps those tables, and replays the log
+//! into memory of its own. The pin has a lease, renewed by reads and by [`Reader::refresh`]; a reader
+//! that stands still for longer than the lease must refresh before it reads on.
+
+use crate::error::{Error, Result};
+use crate::open::{Memtables, new_core};
+use crate::options::Options;
+use crate::read::{Read, ReadAt, ViewRef, check_retained};
+use crate::shared::Shared;
+use crate::signals::Signals;
+use crate::snapshot::{HeldCommits, Snapshot};
+use crate::state::{Checkpoint, DEFAULT_KEYSPACE, DbState};
+use crate::stats::Stats;
+use crate::types::{Commit, KeyspaceId};
+use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
+use crate::wal::recovery::replay;
+use parking_lot::{Mutex, RwLock};
+use siltstone_storage::{Env, ManifestStore, Numbered, Pins, ReaderPins, Role};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a refresh starts over because the writer moved on meanwhile.
+const REFRESH_ATTEMPTS: u32 = 10;
+
+/// A database open for reading.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    manifest: ManifestStore<DbState>,
+    pin: ReaderPins,
+    renew_at: Mutex<Duration>,
+    segment_pins: Arc<Mutex<Pins>>,
+    signals: Arc<Signals>,
+    tables: Mutex<Tables>,
+    keyspaces: RwLock<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.pin.release() {
+            tracing::debug!(%error, "a reader's pin will lapse with its lease");
+        }
+    }
+}
+
+impl Reader {
+    /// Opens the database in `env` for reading.
+    ///
+    /// # Errors
+    /// The store's: not found when there is no database, damage, permission to write a pin.
+    pub fn open(env: Env, options: Options) -> Result<Self> {
+        options.check()?;
+        let manifest = ManifestStore::open(env.clone(), Role::Reader, || unreachable!("readers create nothing"))?;
+        let shared = Shared::new(env.clone(), options);
+        let reader = Self {
+            inner: Arc::new(Inner {
+                pin: ReaderPins::new(env.clone(), shared.options.reader_lease),
+                renew_at: Mutex::new(Duration::ZERO),
+                segment_pins: Arc::default(),
+                signals: Arc::default(),
+                tables: Mutex::new(Tables::new(env.blobs.clone(), shared.cache.clone())),
+                keyspaces: RwLock::default(),
+                shared,
+                manifest,
+            }),
+        };
+        reader.refresh()?;
+        Ok(reader)
+    }
+
+    /// Moves to the newest state of the database. Answers its newest commit.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn refresh(&self) -> Result<Commit> {
+        let inner = &self.inner;
+        for _ in 0..REFRESH_ATTEMPTS {
+            let current = inner.manifest.refresh()?;
+            inner.hold(current.number)?;
+            // The pin counts only if the manifest was still there after it was written.
+            match inner.manifest.load(current.number) {
+                Err(error) if error.is_not_found() => continue,
+                other => other?,
+            };
+            match inner.load(&current) {
+                // The log moved on into tables of a newer manifest.
+                Err(Error::Storage(error)) if error.is_not_found() => {}
+                other => return other,
+            }
+        }
+        Err(Error::Cancelled {
+            what: "a reader that could not keep up with its writer",
+        })
+    }
+
+    /// The keyspace called `name`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKeyspace`] naming those there are.
+    pub fn keyspace(&self, name: &str) -> Result<ReaderKeyspace> {
+        let keyspaces = self.inner.keyspaces.read();
+        match keyspaces.values().find(|core| core.name == name) {
+            Some(core) => Ok(ReaderKeyspace {
+                reader: self.clone(),
+                core: core.clone(),
+            }),
+            None => Err(Error::UnknownKeyspace {
+                name: name.to_string(),
+                known: keyspaces.values().map(|core| core.name.as_str()).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    /// The keyspace that every database has.
+    pub fn default_keyspace(&self) -> ReaderKeyspace {
+        self.keyspace(DEFAULT_KEYSPACE).expect("every database has it")
+    }
+
+    /// The names of all keyspaces.
+    pub fn keyspaces(&self) -> Vec<String> {
+        self.inner.keyspaces.read().values().map(|core| core.name.clone()).collect()
+    }
+
+    /// The checkpoints whose lease has not ended.
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
+        let now = self.inner.shared.env.clock.now();
+        let current = self.inner.manifest.current();
+        let live = |c: &&Checkpoint| c.expires.is_none_or(|expires| expires > now);
+        current.state.checkpoints.iter().filter(live).cloned().collect()
+    }
+
+    /// The newest commit this reader sees.
+    pub fn head(&self) -> Commit {
+        self.inner.shared.visible()
+    }
+
+    /// The manifest this reader reads from.
+    pub fn manifest(&self) -> Arc<Numbered<DbState>> {
+        self.inner.manifest.current()
+    }
+
+    /// Everything about the database in numbers.
+    pub fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let current = inner.manifest.current();
+        let keyspaces = inner.keyspaces.read();
+        let stats = |core: &Arc<KeyspaceCore>| {
+            crate::admin::keyspace_stats(&core.name, &core.view.load())
+        };
+        Stats {
+            commit: inner.shared.visible(),
+            manifest: current.number,
+            epoch: current.epoch,
+            keyspaces: keyspaces.values().map(stats).collect(),
+            cache_bytes: inner.shared.cache.weight(),
+            cache_capacity: inner.shared.cache.capacity(),
+            pinned_bytes: inner.shared.cache.pinned(),
+            cache_misses: inner.shared.cache.hits_and_misses().1,
+            totals: inner.shared.counters.totals(),
+            retired_tables: current.state.tables.retired().count() as u64,
+            open_scans: inner.shared.scans.used() as u64,
+            open_snapshots: inner.shared.held.count() as u64,
+        }
+    }
+
+    /// What the reader takes from the world.
+    pub fn env(&self) -> &Env {
+        &self.inner.shared.env
+    }
+}
+
+impl Inner {
+    /// Pins a manifest for the lease.
+    fn hold(&self, manifest: u64) -> Result<()> {
+        self.pin.hold(manifest)?;
+        let third = self.shared.options.reader_lease / 3;
+        *self.renew_at.lock() = self.shared.env.clock.elapsed() + third;
+        Ok(())
+    }
+
+    fn renew(&self) -> Result<()> {
+        if self.shared.env.clock.elapsed() >= *self.renew_at.lock() {
+            self.hold(self.manifest.current().number)?;
+        }
+        Ok(())
+    }
+
+    fn load(&self, current: &Arc<Numbered<DbState>>) -> Result<Commit> {
+        let state = &current.state;
+        let mut replayed = Memtables::new(&self.shared, state);
+        let found = replay(
+            &self.shared.env,
+            state.wal_floor,
+            state.head,
+            self.shared.options.wal_recovery,
+            &mut replayed,
+        )?;
+        let mut next = BTreeMap::new();
+        let known = self.keyspaces.read().clone();
+        for keyspace in &state.keyspaces {
+            let (_, pin) =
+                SegmentPin::of_current(&self.segment_pins, &self.signals, || current.clone());
+            let (active, sealed) = replayed.take(keyspace.id, 0);
+            let view = View {
+                active,
+                sealed,
+                runs: self.tables.lock().runs(state, keyspace.id),
+                options: Arc::new(keyspace.options.clone()),
+                dropped: keyspace.dropped,
+                pin,
+            };
+            let core = match known.get(&keyspace.id) {
+                Some(core) => {
+                    core.change(|_| view);
+                    core.clone()
+                }
+                None => Arc::new(new_core(keyspace, view)),
+            };
+            next.insert(keyspace.id, core);
+        }
+        *self.keyspaces.write() = next;
+        self.tables.lock().forget_replaced(state);
+        self.shared.publish(found.last);
+        Ok(found.last)
+    }
+}
+
+/// A keyspace as a reader sees it.
+#[derive(Debug, Clone)]
+pub struct ReaderKeyspace {
+    reader: Reader,
+    core: Arc<KeyspaceCore>,
+}
+
+impl ReaderKeyspace {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// The keyspace as it was at `commit`.
+    ///
+    /// # Errors
+    /// [`Error::NotRetained`], [`Error::FutureCommit`].
+    pub fn at_commit(&self, commit: Commit) -> Result<Snapshot> {
+        let inner = &self.reader.inner;
+        inner.renew()?;
+        let now = inner.shared.env.clock.now();
+        let view = self.core.view.load();
+        let current = inner.manifest.current();
+        check_retained(commit, &view, inner.shared.visible(), current.state.checkpoint_pins(now))?;
+        let pin = HeldCommits::hold(&inner.shared, || Ok(commit))?;
+        Ok(Snapshot {
+            core: self.core.clone(),
+            pin: Arc::new(pin),
+        })
+    }
+}
+
+impl Read for ReaderKeyspace {
+    fn at(&self) -> Result<ReadAt> {
+        let inner = &self.reader.inner;
+        inner.renew()?;
+        Ok(ReadAt {
+            view: ViewRef::Guard(self.core.view.load()),
+            commit: inner.shared.visible(),
+            shared: inner.shared.clone(),
+            hold: None,
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! Reads every block of every file and checks it against everything that is known about it.
+
+use crate::cache::BlockCache;
+use crate::error::{Error, Result};
+use crate::options::WalRecovery;
+use crate::sst::block::BlockCursor;
+use crate::sst::format::TableMeta;
+use crate::sst::table::{Lookup, Table};
+use crate::state::DbState;
+use crate::types::{Commit, SegmentId};
+use crate::wal::frame::Op;
+use crate::wal::recovery::{Replay, replay};
+use serde::Serialize;
+use siltstone_storage::{Env, Timestamp, Wait};
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+/// What a verification looked at and found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Tables read.
+    pub tables: u64,
+    /// Data blocks read.
+    pub blocks: u64,
+    /// Entries decoded.
+    pub entries: u64,
+    /// Bytes of the tables.
+    pub bytes: u64,
+    /// Commits in the log.
+    pub wal_commits: u64,
+    /// What is wrong, each with the file's name. Empty: all is well.
+    pub problems: Vec<String>,
+}
+
+/// Verifies the database of `state`. `progress` is told after each table how many of how many are
+/// done.
+///
+/// # Errors
+/// Only when the check itself cannot be made; damage is in the report.
+pub fn verify(
+    env: &Env,
+    state: &DbState,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<VerifyReport> {
+    let mut report = VerifyReport::default();
+    let cache = Arc::new(BlockCache::new(8 << 20));
+    let live = state.tables.live();
+    for (done, segment) in live.iter().enumerate() {
+        let table = Table::new(segment.id, segment.meta.clone(), env.blobs.clone(), cache.clone());
+        let mut found = Found::default();
+        if let Err(error) = check_table(&table, &mut found) {
+            report.problems.push(error.to_string());
+        }
+        report.tables += 1;
+        report.blocks += found.blocks;
+        report.entries += found.entries;
+        report.bytes += segment.meta.bytes;
+        drop(table);
+        cache.forget(segment.id);
+        progress(done + 1, live.len());
+    }
+    check_levels(state, &mut report);
+    match replay(env, state.wal_floor, state.head, WalRecovery::Strict, &mut Nothing) {
+        Ok(recovered) => report.wal_commits = recovered.commits,
+        Err(error) => report.problems.push(error.to_string()),
+    }
+    Ok(report)
+}
+
+struct Nothing;
+
+impl Replay for Nothing {
+    fn op(&mut self, _: u64, _: Commit, _: Op<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn time(&mut self, _: Commit, _: Timestamp) {}
+}
+
+#[derive(Default)]
+struct Found {
+    blocks: u64,
+    entries: u64,
+    keys: u64,
+    tombstones: u64,
+    raw_bytes: u64,
+    first_key: Option<Vec<u8>>,
+    last: Option<(Vec<u8>, Reverse<Commit>)>,
+    commits: Option<(Commit, Commit)>,
+}
+
+fn check_table(table: &Table, found: &mut Found) -> Result<()> {
+    let wrong = |what: String| Error::corrupt(table.id.blob(), 0, what);
+    for handle in table.data_handles()? {
+        let block = Arc::new(table.read_block(handle, Wait::Allowed)?);
+        found.blocks += 1;
+        let damaged = || table.damaged(handle.at);
+        let mut cursor = BlockCursor::new(block);
+        cursor.seek_first().ok_or_else(damaged)?;
+        while cursor.valid() {
+            check_entry(table, &cursor, found)?;
+            cursor.next().ok_or_else(damaged)?;
+        }
+    }
+    let (min_commit, max_commit) = found.commits.unwrap_or_default();
+    let seen = TableMeta {
+        min_key: found.first_key.take().unwrap_or_default(),
+        max_key: found.last.take().map(|(key, _)| key).unwrap_or_default(),
+        min_commit,
+        max_commit,
+        entries: found.entries,
+        tombstones: found.tombstones,
+        keys: found.keys,
+        raw_bytes: found.raw_bytes,
+        blocks: found.blocks,
+        ..table.meta.clone()
+    };
+    if seen != table.meta {
+        return Err(wrong(format!(
+            "its contents do not match the manifest: {} entries of {} keys at commits {} to {}, the manifest says {} of {} at {} to {}",
+            seen.entries, seen.keys, seen.min_commit, seen.max_commit,
+            table.meta.entries, table.meta.keys, table.meta.min_commit, table.meta.max_commit,
+        )));
+    }
+    Ok(())
+}
+
+fn check_entry(table: &Table, cursor: &BlockCursor, found: &mut Found) -> Result<()> {
+    let key = cursor.key();
+    let here = (key.to_vec(), Reverse(cursor.commit()));
+    if let Some(last) = &found.last
+        && *last >= here
+    {
+        let what = format!("key {} is out of order", crate::error::show_key(key));
+        return Err(Error::corrupt(table.id.blob(), 0, what));
+    }
+    let new_key = found.last.as_ref().is_none_or(|(last, _)| last != key);
+    if new_key {
+        found.keys += 1;
+        let hash = crate::sst::filter::hash(key);
+        let looked_up = table.get(key, hash, Commit::MAX, Wait::Allowed, &mut 0)?;
+        if !matches!(looked_up, Lookup::Hit(_)) {
+            let what = format!("key {} is there and cannot be found", crate::error::show_key(key));
+            return Err(Error::corrupt(table.id.blob(), 0, what));
+        }
+    }
+    found.entries += 1;
+    found.tombstones += u64::from(!cursor.tag().is_put());
+    found.raw_bytes += (key.len() + cursor.value().len()) as u64;
+    found.first_key.get_or_insert_with(|| key.to_vec());
+    let (min, max) = found.commits.unwrap_or((cursor.commit(), cursor.commit()));
+    found.commits = Some((min.min(cursor.commit()), max.max(cursor.commit())));
+    found.last = Some(here);
+    Ok(())
+}
+
+/// Tables of one level must not overlap.
+fn check_levels(state: &DbState, report: &mut VerifyReport) {
+    let mut tables: Vec<_> = state.tables.live().iter().filter(|s| s.meta.level > 0).collect();
+    tables.sort_by(|a, b| {
+        (a.meta.keyspace, a.meta.level, &a.meta.min_key).cmp(&(
+            b.meta.keyspace,
+            b.meta.level,
+            &b.meta.min_key,
+        ))
+    });
+    for pair in tables.windows(2) {
+        let (a, b) = (&pair[0].meta, &pair[1].meta);
+        if (a.keyspace, a.level) == (b.keyspace, b.level) && a.max_key >= b.min_key {
+            let names: (SegmentId, SegmentId) = (pair[0].id, pair[1].id);
+            report.problems.push(format!("{} and {} of level {} overlap", names.0, names.1, a.level));
+        }
+    }
+}

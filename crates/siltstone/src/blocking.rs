@@ -1,0 +1,275 @@
+//! The database for programs without an asynchronous runtime: every call returns when it is done.
+
+use crate::error::Result;
+use crate::location::Location;
+use bytes::Bytes;
+use siltstone_kv::{
+    BackupStats, Batch, Checkpoint, Commit, CompactOptions, CompactStats, Durability, FlushStats,
+    KeyspaceOptions, Kv, OpenStats, Options, PutStats, Read, ReadAt, Stats, VerifyReport,
+};
+pub use siltstone_kv::{Keyspace, Reader as KvReader, ReaderKeyspace, Rows, Scan, Snapshot, Version};
+use std::time::Duration;
+
+/// A database open for writing. Clones are handles of the same database; the last one closes it.
+#[derive(Debug, Clone)]
+pub struct Database {
+    kv: Kv,
+    default: Keyspace,
+    location: Location,
+}
+
+impl Database {
+    /// Opens the database at `url` for writing, creating it when there is none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Url`]; locked by another process; damage; the store's.
+    pub fn open(url: &str) -> Result<Self> {
+        Self::open_with(url, Options::default(), KeyspaceOptions::default())
+    }
+
+    /// As [`Database::open`], with settings. `default_keyspace` holds for a database that is created
+    /// here.
+    ///
+    /// # Errors
+    /// As [`Database::open`], and for settings out of bounds.
+    pub fn open_with(url: &str, options: Options, default_keyspace: KeyspaceOptions) -> Result<Self> {
+        let location = Location::parse(url)?;
+        let (env, lock) = location.for_writer()?;
+        let kv = Kv::open(env, options, default_keyspace, lock)?;
+        Ok(Self {
+            default: kv.default_keyspace(),
+            kv,
+            location,
+        })
+    }
+
+    /// Where the database lives.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The engine underneath.
+    pub fn kv(&self) -> &Kv {
+        &self.kv
+    }
+
+    /// What opening found and did.
+    pub fn open_stats(&self) -> &OpenStats {
+        self.kv.open_stats()
+    }
+
+    /// Sets `key` to `value` in the default keyspace, durably.
+    ///
+    /// # Errors
+    /// A limit's; writes are stopped; closed.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<PutStats> {
+        Ok(self.default.put(key.as_ref(), value.as_ref())?)
+    }
+
+    /// Deletes `key` from the default keyspace, durably.
+    ///
+    /// # Errors
+    /// As [`Database::put`].
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<PutStats> {
+        Ok(self.default.delete(key.as_ref())?)
+    }
+
+    /// Writes a batch: one commit, all or none.
+    ///
+    /// # Errors
+    /// As [`Database::put`].
+    pub fn write(&self, batch: &Batch, durability: Durability) -> Result<PutStats> {
+        Ok(self.kv.write(batch, durability)?)
+    }
+
+    /// The newest value of `key` in the default keyspace.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        Ok(self.default.get(key.as_ref())?)
+    }
+
+    /// The value of `key` in the default keyspace at `commit`.
+    ///
+    /// # Errors
+    /// The commit is not retained, or not there yet.
+    pub fn get_at(&self, key: impl AsRef<[u8]>, commit: Commit) -> Result<Option<Bytes>> {
+        Ok(self.default.get_at(key.as_ref(), commit)?)
+    }
+
+    /// The stored versions of `key` in the default keyspace, newest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn history(&self, key: impl AsRef<[u8]>) -> Result<Vec<Version>> {
+        Ok(siltstone_kv::history(&self.default, key.as_ref())?)
+    }
+
+    /// The default keyspace as it is now, for as long as the snapshot lives.
+    ///
+    /// # Errors
+    /// Closed.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(self.default.snapshot()?)
+    }
+
+    /// The keyspace that every database has.
+    pub fn default_keyspace(&self) -> &Keyspace {
+        &self.default
+    }
+
+    /// The keyspace called `name`.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        Ok(self.kv.keyspace(name)?)
+    }
+
+    /// Creates a keyspace.
+    ///
+    /// # Errors
+    /// The name is taken; a setting is out of bounds.
+    pub fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        Ok(self.kv.create_keyspace(name, options)?)
+    }
+
+    /// Makes every write so far durable.
+    ///
+    /// # Errors
+    /// The store's; then writes are stopped.
+    pub fn sync(&self) -> Result<()> {
+        Ok(self.kv.sync()?)
+    }
+
+    /// Writes every memtable to tables.
+    ///
+    /// # Errors
+    /// The store's; nothing is lost.
+    pub fn flush(&self) -> Result<FlushStats> {
+        Ok(self.kv.flush()?)
+    }
+
+    /// Compacts tables of the default keyspace chosen by hand.
+    ///
+    /// # Errors
+    /// The store's; nothing is changed.
+    pub fn compact(&self, options: &CompactOptions) -> Result<CompactStats> {
+        Ok(self.default.compact(options).map_err(|(error, _)| error)?)
+    }
+
+    /// Holds the newest commit by name, for `lease` or for good.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn checkpoint(&self, name: &str, lease: Option<Duration>) -> Result<Checkpoint> {
+        Ok(self.kv.checkpoint(name, lease)?)
+    }
+
+    /// Copies the database to `url` while it is written to.
+    ///
+    /// # Errors
+    /// The stores'.
+    pub fn backup(&self, url: &str, progress: impl FnMut(usize, usize)) -> Result<BackupStats> {
+        let to = Location::parse(url)?.create_blobs()?;
+        Ok(self.kv.backup(to, progress)?)
+    }
+
+    /// Reads every block of every file.
+    ///
+    /// # Errors
+    /// Only when the check itself cannot be made; damage is in the report.
+    pub fn verify(&self, progress: impl FnMut(usize, usize)) -> Result<VerifyReport> {
+        Ok(self.kv.verify(progress)?)
+    }
+
+    /// Everything about the database in numbers.
+    pub fn stats(&self) -> Stats {
+        self.kv.stats()
+    }
+
+    /// Flushes and closes. A second call does nothing.
+    ///
+    /// # Errors
+    /// The flush's; what was acknowledged is safe all the same.
+    pub fn close(&self) -> Result<()> {
+        Ok(self.kv.close()?)
+    }
+}
+
+impl Read for Database {
+    fn at(&self) -> siltstone_kv::Result<ReadAt> {
+        self.default.at()
+    }
+}
+
+/// A database open for reading beside its writer.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    reader: KvReader,
+    default: ReaderKeyspace,
+}
+
+impl Reader {
+    /// Opens the database at `url` for reading.
+    ///
+    /// # Errors
+    /// There is no database; damage; the store's.
+    pub fn open(url: &str) -> Result<Self> {
+        Self::open_with(url, Options::default())
+    }
+
+    /// As [`Reader::open`], with settings.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn open_with(url: &str, options: Options) -> Result<Self> {
+        let env = Location::parse(url)?.for_reader()?;
+        let reader = KvReader::open(env, options)?;
+        Ok(Self {
+            default: reader.default_keyspace(),
+            reader,
+        })
+    }
+
+    /// The engine's reader underneath.
+    pub fn kv(&self) -> &KvReader {
+        &self.reader
+    }
+
+    /// Moves to the newest state. Answers its newest commit.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn refresh(&self) -> Result<Commit> {
+        Ok(self.reader.refresh()?)
+    }
+
+    /// The keyspace called `name`.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn keyspace(&self, name: &str) -> Result<ReaderKeyspace> {
+        Ok(self.reader.keyspace(name)?)
+    }
+
+    /// The keyspace that every database has.
+    pub fn default_keyspace(&self) -> &ReaderKeyspace {
+        &self.default
+    }
+
+    /// The default keyspace as it was at `commit`.
+    ///
+    /// # Errors
+    /// The commit is not retained, or not there yet.
+    pub fn at_commit(&self, commit: Commit) -> Result<Snapshot> {
+        Ok(self.default.at_commit(commit)?)
+    }
+}
+
+impl Read for Reader {
+    fn at(&self) -> siltstone_kv::Result<ReadAt> {
+        self.default.at()
+    }
+}

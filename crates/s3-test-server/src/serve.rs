@@ -5,11 +5,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use s3s::access::S3Access;
-use s3s::dto::{CompleteMultipartUploadInput, PutObjectInput};
+use s3s::dto::{CompleteMultipartUploadInput, CreateMultipartUploadInput, PutObjectInput};
 use s3s::service::S3Service;
-use s3s::{Body, S3Request, S3Result};
+use s3s::{Body, S3Request, S3Result, s3_error};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -114,24 +115,45 @@ fn reset(socket: &TcpStream) -> io::Result<Response<Body>> {
     Err(io::Error::from(io::ErrorKind::ConnectionReset))
 }
 
-/// Access for whoever signed; drops the conditions of puts when told to.
-pub(crate) struct Access(pub(crate) Faults);
+/// What every put passes: signed, into a bucket that exists, and stripped of its conditions when the
+/// faults say so.
+pub(crate) struct Access {
+    pub(crate) root: PathBuf,
+    pub(crate) faults: Faults,
+}
+
+impl Access {
+    /// The file service would make a bucket of any name on the first put.
+    fn check_bucket(&self, bucket: &str) -> S3Result<()> {
+        match self.root.join(bucket).is_dir() {
+            true => Ok(()),
+            false => Err(s3_error!(NoSuchBucket)),
+        }
+    }
+}
 
 #[async_trait::async_trait]
 impl S3Access for Access {
     async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
-        if self.0.conditions_ignored() {
+        if self.faults.conditions_ignored() {
             request.input.if_none_match = None;
             request.input.if_match = None;
         }
-        Ok(())
+        self.check_bucket(&request.input.bucket)
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: &mut S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<()> {
+        self.check_bucket(&request.input.bucket)
     }
 
     async fn complete_multipart_upload(
         &self,
         request: &mut S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<()> {
-        if self.0.conditions_ignored() {
+        if self.faults.conditions_ignored() {
             request.input.if_none_match = None;
             request.input.if_match = None;
         }

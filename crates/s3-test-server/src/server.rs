@@ -46,7 +46,10 @@ impl TestServer {
         let faults = Faults::default();
         let mut service = S3ServiceBuilder::new(files);
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        service.set_access(Access(faults.clone()));
+        service.set_access(Access {
+            root: dir.to_path_buf(),
+            faults: faults.clone(),
+        });
         let shared = Shared::new(service.build(), faults.clone());
 
         let runtime = Builder::new_multi_thread()

@@ -1,5 +1,6 @@
 //! A server over a temporary folder and a store over the server.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use siltstone_s3_test_server::TestServer;
 use siltstone_storage::{ObjectBlobs, S3Settings};

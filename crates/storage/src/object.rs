@@ -400,3 +400,39 @@ impl BlobReader for ObjectReader {
         self.size
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    #[test]
+    fn any_object_store_can_stand_below() {
+        let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let store = ObjectBlobs::new(memory.clone(), "/db/", "memory").unwrap();
+        assert_eq!(
+            store.put_if_absent("a/1", b"one").unwrap(),
+            PutOutcome::Created
+        );
+        assert_eq!(
+            store.put_if_absent("a/1", b"two").unwrap(),
+            PutOutcome::Exists
+        );
+        assert_eq!(store.get("a/1").unwrap(), &b"one"[..]);
+        assert_eq!(store.list("a/").unwrap()[0].name, "a/1");
+        let root = ObjectBlobs::new(memory.clone(), "", "memory").unwrap();
+        assert_eq!(root.list("").unwrap()[0].name, "db/a/1");
+        store.delete("a/1").unwrap();
+        store.delete("a/1").unwrap();
+        assert!(root.list("").unwrap().is_empty());
+        assert!(ObjectBlobs::new(memory, "../up", "memory").is_err());
+    }
+
+    #[test]
+    fn a_conditional_put_has_a_size_limit() {
+        let store = ObjectBlobs::new(Arc::new(InMemory::new()), "", "memory").unwrap();
+        let large = Bytes::from(vec![0; MAX_CONDITIONAL_BYTES + 1]);
+        let refused = store.start_put_if_absent("a", large).wait();
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    }
+}

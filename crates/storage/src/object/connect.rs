@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::limit::LimitStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limit for one request, its body included (16 MiB at most).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requests of one store under way at once; more wait for their turn.
+const MAX_REQUESTS: usize = 64;
 /// Repeats of a request that the store or the network refused for the moment.
 const MAX_RETRIES: usize = 6;
 /// No repeat starts later than this after the first request.
@@ -315,7 +318,10 @@ fn opened<S: ObjectStore>(
     description: String,
 ) -> Result<ObjectBlobs> {
     match built {
-        Ok(store) => ObjectBlobs::new(Arc::new(store), prefix, description),
+        Ok(store) => {
+            let limited = LimitStore::new(store, MAX_REQUESTS);
+            ObjectBlobs::new(Arc::new(limited), prefix, description)
+        }
         // The reason is left out when it could quote a key.
         Err(_) => Err(Error::Invalid {
             name: description,

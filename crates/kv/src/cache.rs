@@ -1,0 +1,164 @@
+//! The one cache of the engine: decompressed blocks, weighed in bytes, over the crate `quick_cache`.
+//!
+//! Its size is what the memory budget leaves after memtables and pinned indexes and filters.
+
+use crate::sst::block::Block;
+use crate::types::SegmentId;
+use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The least the cache is left with, in bytes.
+const FLOOR: u64 = 1 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct CacheKey {
+    pub(crate) segment: SegmentId,
+    pub(crate) at: u64,
+}
+
+/// What a cache slot holds.
+#[derive(Debug, Clone)]
+pub(crate) enum Cached {
+    Block(Arc<Block>),
+    Tail(Arc<crate::sst::table::Tail>),
+}
+
+#[derive(Debug, Clone)]
+struct Bytes;
+
+impl Weighter<CacheKey, Cached> for Bytes {
+    fn weight(&self, _: &CacheKey, value: &Cached) -> u64 {
+        match value {
+            Cached::Block(block) => block.weight() as u64,
+            Cached::Tail(tail) => tail.weight() as u64,
+        }
+    }
+}
+
+/// A fixed hash of two numbers: the same run caches and evicts the same blocks every time.
+#[derive(Debug, Default)]
+pub(crate) struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        let mixed = (self.0 ^ self.0 >> 32).wrapping_mul(0x9fb2_1c65_1e98_df25);
+        mixed ^ mixed >> 29
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// The cache, and how the budget is split.
+#[derive(Debug)]
+pub(crate) struct BlockCache {
+    cache: Cache<CacheKey, Cached, Bytes, BuildHasherDefault<Mixer>>,
+    budget: u64,
+    memtables: AtomicU64,
+    pinned: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl BlockCache {
+    pub(crate) fn new(budget: u64) -> Self {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity((budget / 8192) as usize)
+            .weight_capacity(budget)
+            .shards(16)
+            .build()
+            .expect("both capacities are set");
+        let hasher = BuildHasherDefault::default();
+        Self {
+            cache: Cache::with_options(options, Bytes, hasher, Default::default()),
+            budget,
+            memtables: AtomicU64::new(0),
+            pinned: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: &CacheKey) -> Option<Cached> {
+        self.cache.get(key)
+    }
+
+    pub(crate) fn insert(&self, key: CacheKey, value: Cached) {
+        self.cache.insert(key, value);
+    }
+
+    pub(crate) fn count(&self, hits: u64, misses: u64) {
+        self.hits.fetch_add(hits, Ordering::Relaxed);
+        self.misses.fetch_add(misses, Ordering::Relaxed);
+    }
+
+    /// Forgets every block of a deleted table.
+    pub(crate) fn forget(&self, segment: SegmentId) {
+        self.cache.retain(|key, _| key.segment != segment);
+    }
+
+    /// Takes `bytes` of the budget for an index and filter that stay in memory; false when a
+    /// quarter of the budget is used so already.
+    pub(crate) fn pin(&self, bytes: u64) -> bool {
+        let limit = self.budget / 4;
+        let taken = self
+            .pinned
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pinned| {
+                (pinned + bytes <= limit).then_some(pinned + bytes)
+            });
+        if taken.is_ok() {
+            self.resize();
+        }
+        taken.is_ok()
+    }
+
+    pub(crate) fn unpin(&self, bytes: u64) {
+        self.pinned.fetch_sub(bytes, Ordering::Relaxed);
+        self.resize();
+    }
+
+    /// Memtables take this much of the budget from now on.
+    pub(crate) fn set_memtables(&self, bytes: u64) {
+        self.memtables.store(bytes, Ordering::Relaxed);
+        self.resize();
+    }
+
+    fn resize(&self) {
+        let used = self.pinned.load(Ordering::Relaxed) + self.memtables.load(Ordering::Relaxed);
+        let left = self.budget.saturating_sub(used).max(FLOOR);
+        if self.cache.capacity() != left {
+            self.cache.set_capacity(left);
+        }
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.cache.weight()
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.cache.capacity()
+    }
+
+    pub(crate) fn pinned(&self) -> u64 {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    /// The tables that have blocks here.
+    pub(crate) fn segments(&self) -> std::collections::BTreeSet<SegmentId> {
+        self.cache.iter().map(|(key, _)| key.segment).collect()
+    }
+}

@@ -1,0 +1,182 @@
+//! What can go wrong in the engine: what, where, and what to do.
+
+use crate::types::Commit;
+use std::sync::Arc;
+
+/// The result of an engine call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the key-value engine.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store failed, or holds damaged bytes.
+    #[error(transparent)]
+    Storage(#[from] siltstone_storage::Error),
+    /// A key of zero bytes or over the limit.
+    #[error("key of {len} bytes: keys have 1 to {max} bytes")]
+    KeyLength {
+        /// Length given, in bytes.
+        len: usize,
+        /// Largest allowed, in bytes.
+        max: usize,
+    },
+    /// A value over the limit.
+    #[error("value of {len} bytes for key {key:?}: values have at most {max} bytes. Split it, or raise `max_value_bytes`")]
+    ValueTooLarge {
+        /// Start of the key.
+        key: String,
+        /// Length given, in bytes.
+        len: usize,
+        /// Largest allowed, in bytes.
+        max: usize,
+    },
+    /// A batch over the limit.
+    #[error("batch of {len} bytes: a batch has at most {max} bytes. Write it as several, or raise `max_batch_bytes`")]
+    BatchTooLarge {
+        /// Size in bytes.
+        len: usize,
+        /// Largest allowed, in bytes.
+        max: usize,
+    },
+    /// A range whose start lies after its end.
+    #[error("invalid range: start {start:?} lies after end {end:?}. Swap them; use reverse order to read backwards")]
+    InvalidRange {
+        /// Start of the range.
+        start: String,
+        /// End of the range.
+        end: String,
+    },
+    /// No keyspace has this name.
+    #[error("no keyspace {name:?}; there are: {known}")]
+    UnknownKeyspace {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The name is taken, reserved or malformed.
+    #[error("keyspace name {name:?}: {what}")]
+    KeyspaceName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The commit is not readable any more: the history policy let it go.
+    #[error("commit {asked} is not retained: {}. Read at one of those, or keep more history", neighbours(*before, *after))]
+    NotRetained {
+        /// The commit asked for.
+        asked: Commit,
+        /// The nearest readable commit before it.
+        before: Option<Commit>,
+        /// The nearest readable commit after it.
+        after: Option<Commit>,
+    },
+    /// The commit lies in the future.
+    #[error("commit {asked} does not exist yet; the newest is {newest}")]
+    FutureCommit {
+        /// The commit asked for.
+        asked: Commit,
+        /// The newest visible commit.
+        newest: Commit,
+    },
+    /// Versions of this key at this commit were removed by `max_versions` or `max_age`.
+    #[error("key {key:?} at commit {asked}: its versions before commit {oldest_kept} were removed by max_versions or max_age")]
+    Truncated {
+        /// Start of the key.
+        key: String,
+        /// The commit asked for.
+        asked: Commit,
+        /// The oldest version kept.
+        oldest_kept: Commit,
+    },
+    /// An earlier write could not be made durable; nothing after it can be trusted.
+    #[error("writes are stopped since this failed: {cause}. Close the database and open it again; everything acknowledged is safe")]
+    Stopped {
+        /// The first failure.
+        cause: Arc<Error>,
+    },
+    /// The handle was closed.
+    #[error("the database is closed")]
+    Closed,
+    /// A wait was given up: cancelled, or past its deadline.
+    #[error("{what} was cancelled while it waited")]
+    Cancelled {
+        /// What was waiting.
+        what: &'static str,
+    },
+    /// Damage in the middle of the log, before records that are intact.
+    #[error("{name}: the log is damaged at byte {offset}, and {after} intact bytes follow. Commits up to {good_until} can be saved: restore a backup, or open with WAL recovery `truncate` to give up what follows")]
+    WalDamaged {
+        /// The log file.
+        name: String,
+        /// Where the damage starts.
+        offset: u64,
+        /// How many bytes of intact records follow it.
+        after: u64,
+        /// The last commit before the damage.
+        good_until: Commit,
+    },
+    /// A log file between two others is missing.
+    #[error("{name}: this log file is missing, and later ones exist. Restore it from a backup, or open with WAL recovery `truncate`")]
+    WalMissing {
+        /// The missing file.
+        name: String,
+    },
+    /// Another compaction took one of the inputs first. Nothing was changed.
+    #[error("table {segment} was already replaced by another compaction; nothing was changed, run it again")]
+    CompactionLost {
+        /// The input that was gone.
+        segment: String,
+    },
+    /// A checkpoint name that is taken or unknown.
+    #[error("checkpoint {name:?}: {what}")]
+    Checkpoint {
+        /// The name.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A setting outside what is allowed.
+    #[error("setting {setting}: {what}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What is wrong and what is right.
+        what: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn corrupt(name: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
+        Self::Storage(siltstone_storage::Error::corrupt(name, offset, what))
+    }
+
+    /// True when the call asked not to wait and would have had to.
+    pub fn is_would_block(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.is_would_block())
+    }
+}
+
+fn neighbours(before: Option<Commit>, after: Option<Commit>) -> String {
+    match (before, after) {
+        (Some(before), Some(after)) => format!("the nearest readable ones are {before} and {after}"),
+        (None, Some(after)) => format!("the oldest readable one is {after}"),
+        (Some(before), None) => format!("the newest readable one is {before}"),
+        (None, None) => "no commit is readable".into(),
+    }
+}
+
+/// The start of a key, for messages: printable text, or escaped bytes, 40 at most.
+pub(crate) fn show_key(key: &[u8]) -> String {
+    let cut = &key[..key.len().min(40)];
+    let mut shown = String::new();
+    for byte in cut {
+        shown.extend(std::ascii::escape_default(*byte).map(char::from));
+    }
+    if cut.len() < key.len() {
+        shown.push('…');
+    }
+    shown
+}

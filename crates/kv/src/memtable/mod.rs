@@ -1,0 +1,275 @@
+//! Recent writes in memory, ordered, until they are flushed to a table.
+//!
+//! A memtable is filled by one writer at a time, read by anybody, sealed once, and freed when its
+//! last reader leaves after the flush.
+
+mod skiplist;
+
+pub(crate) use skiplist::Entry;
+
+use crate::cursor::Cursor;
+use crate::error::Result;
+use crate::types::Commit;
+use skiplist::SkipList;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Recent writes of one keyspace.
+#[derive(Debug)]
+pub(crate) struct Memtable {
+    list: SkipList,
+    entries: AtomicU64,
+    min_commit: AtomicU64,
+    max_commit: AtomicU64,
+    /// The first log file that holds any of it.
+    pub(crate) wal: u64,
+}
+
+impl Memtable {
+    pub(crate) fn new(capacity: usize, wal: u64) -> Self {
+        Self {
+            list: SkipList::new(capacity),
+            entries: AtomicU64::new(0),
+            min_commit: AtomicU64::new(u64::MAX),
+            max_commit: AtomicU64::new(0),
+            wal,
+        }
+    }
+
+    /// The most bytes an entry can take.
+    pub(crate) fn entry_bytes(key_len: usize, value_len: usize) -> usize {
+        SkipList::entry_bytes(key_len, value_len)
+    }
+
+    pub(crate) fn fits(&self, bytes: usize) -> bool {
+        self.list.fits(bytes)
+    }
+
+    /// Adds an entry; false when the memtable is full.
+    pub(crate) fn insert(&self, entry: Entry<'_>) -> bool {
+        if !self.list.insert(entry) {
+            return false;
+        }
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        if entry.commit.0 < self.min_commit.load(Ordering::Relaxed) {
+            self.min_commit.store(entry.commit.0, Ordering::Relaxed);
+        }
+        if entry.commit.0 > self.max_commit.load(Ordering::Relaxed) {
+            self.max_commit.store(entry.commit.0, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// The newest entry of `key` at or before `commit`.
+    pub(crate) fn get(&self, key: &[u8], commit: Commit) -> Option<Entry<'_>> {
+        if self.is_empty() {
+            return None;
+        }
+        let node = self.list.seek(key, commit);
+        if node == 0 {
+            return None;
+        }
+        let entry = self.list.entry(node);
+        (entry.key == key).then_some(entry)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries() == 0
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.list.used()
+    }
+
+    pub(crate) fn max_commit(&self) -> Commit {
+        Commit(self.max_commit.load(Ordering::Relaxed))
+    }
+}
+
+/// A place in a memtable.
+#[derive(Debug)]
+pub(crate) struct MemCursor {
+    table: Arc<Memtable>,
+    node: u32,
+}
+
+impl MemCursor {
+    pub(crate) fn new(table: Arc<Memtable>) -> Self {
+        Self { table, node: 0 }
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        self.table.list.entry(self.node)
+    }
+}
+
+impl Cursor for MemCursor {
+    fn seek(&mut self, key: &[u8], commit: Commit) -> Result<()> {
+        self.node = self.table.list.seek(key, commit);
+        Ok(())
+    }
+
+    fn seek_first(&mut self) -> Result<()> {
+        self.node = self.table.list.first();
+        Ok(())
+    }
+
+    fn seek_before(&mut self, key: &[u8], commit: Commit) -> Result<()> {
+        self.node = self.table.list.seek_before(key, commit);
+        Ok(())
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        self.node = self.table.list.last();
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<()> {
+        self.node = self.table.list.next(self.node);
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        let entry = self.entry();
+        let before = self.table.list.seek_before(entry.key, entry.commit);
+        self.node = before;
+        Ok(())
+    }
+
+    fn valid(&self) -> bool {
+        self.node != 0
+    }
+
+    fn key(&self) -> &[u8] {
+        self.entry().key
+    }
+
+    fn commit(&self) -> Commit {
+        self.entry().commit
+    }
+
+    fn tag(&self) -> crate::types::Tag {
+        self.entry().tag
+    }
+
+    fn value(&self) -> &[u8] {
+        self.entry().value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Tag;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn put<'a>(key: &'a [u8], commit: u64, value: &'a [u8]) -> Entry<'a> {
+        Entry {
+            key,
+            commit: Commit(commit),
+            tag: Tag::PUT,
+            value,
+        }
+    }
+
+    type Model = BTreeMap<(Vec<u8>, std::cmp::Reverse<u64>), Vec<u8>>;
+
+    fn rows(table: &Arc<Memtable>) -> Vec<((Vec<u8>, std::cmp::Reverse<u64>), Vec<u8>)> {
+        let mut cursor = MemCursor::new(table.clone());
+        cursor.seek_first().unwrap();
+        let mut rows = Vec::new();
+        while cursor.valid() {
+            let key = (cursor.key().to_vec(), std::cmp::Reverse(cursor.commit().0));
+            rows.push((key, cursor.value().to_vec()));
+            cursor.next().unwrap();
+        }
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn a_memtable_is_an_ordered_map_of_versions(
+            writes in prop::collection::vec((prop::collection::vec(0u8..4, 1..4), 1u64..20, prop::collection::vec(any::<u8>(), 0..40)), 0..200),
+            probes in prop::collection::vec((prop::collection::vec(0u8..4, 1..4), 0u64..22), 20),
+        ) {
+            let table = Arc::new(Memtable::new(1 << 20, 1));
+            let mut model = Model::new();
+            for (key, commit, value) in &writes {
+                let slot = (key.clone(), std::cmp::Reverse(*commit));
+                if model.contains_key(&slot) {
+                    continue;
+                }
+                prop_assert!(table.insert(put(key, *commit, value)));
+                model.insert(slot, value.clone());
+            }
+            prop_assert_eq!(rows(&table), model.clone().into_iter().collect::<Vec<_>>());
+            for (key, commit) in probes {
+                let found = table.get(&key, Commit(commit)).map(|e| e.value.to_vec());
+                let from = (key.clone(), std::cmp::Reverse(commit));
+                let expected = model.range(from.clone()..).next().filter(|(k, _)| k.0 == key);
+                prop_assert_eq!(found.as_ref(), expected.map(|(_, v)| v));
+                let mut cursor = MemCursor::new(table.clone());
+                cursor.seek_before(&key, Commit(commit)).unwrap();
+                let before = model.range(..from).next_back();
+                prop_assert_eq!(cursor.valid().then(|| cursor.value().to_vec()), before.map(|(_, v)| v.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_entries_with_one_key_and_commit_the_later_is_read() {
+        let table = Memtable::new(4096, 1);
+        assert!(table.insert(put(b"k", 1, b"first")));
+        assert!(table.insert(put(b"k", 1, b"second")));
+        assert_eq!(table.get(b"k", Commit(1)).unwrap().value, b"second");
+    }
+
+    #[test]
+    fn a_full_memtable_refuses_and_keeps_what_it_has() {
+        let table = Memtable::new(1024, 1);
+        let mut n = 0u64;
+        while table.insert(put(&n.to_be_bytes(), n + 1, &[7; 100])) {
+            n += 1;
+        }
+        assert!((5..12).contains(&n), "{n}");
+        for i in 0..n {
+            assert!(table.get(&i.to_be_bytes(), Commit::MAX).is_some());
+        }
+    }
+
+    #[test]
+    fn readers_never_meet_a_half_written_entry() {
+        let table = Arc::new(Memtable::new(64 << 20, 1));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut x = 1u64;
+                for commit in 1..=100_000u64 {
+                    x = x.wrapping_mul(6364136223846793005).wrapping_add(1);
+                    let key = (x >> 40).to_be_bytes();
+                    assert!(table.insert(put(&key, commit, &key)));
+                }
+                done.store(true, Ordering::Release);
+            });
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    let mut cursor = MemCursor::new(table.clone());
+                    cursor.seek_first().unwrap();
+                    let mut last: Option<Vec<u8>> = None;
+                    while cursor.valid() {
+                        assert_eq!(cursor.key(), cursor.value());
+                        assert!(last.as_deref() <= Some(cursor.key()));
+                        last = Some(cursor.key().to_vec());
+                        cursor.next().unwrap();
+                    }
+                }
+            });
+        });
+        assert_eq!(rows(&table).len(), 100_000);
+    }
+}

@@ -1,0 +1,294 @@
+//! A skip list in one block of memory: one writer at a time, any number of readers that never wait.
+//!
+//! This is the one module of the crate with `unsafe`. The argument:
+//! - The memory is one zeroed allocation that lives as long as the list; nothing is ever moved or
+//!   freed before. A node's bytes are written only before the node is linked, by the thread that
+//!   holds `writer`, and never again, except its links, which are atomic.
+//! - A node becomes reachable by a `Release` store into a predecessor's link; readers follow links
+//!   with `Acquire` loads, so they see all bytes of a node they reach.
+//! - Node indices come from links only, and links hold nothing but indices made by `allocate`,
+//!   which checks the capacity; so every index is in bounds and aligned to 8 bytes.
+//! - References handed out borrow the list, so the memory outlives them.
+#![allow(unsafe_code)]
+
+use crate::types::{Commit, Tag};
+use parking_lot::Mutex;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cmp::Ordering::{Equal, Greater, Less};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+const MAX_HEIGHT: usize = 14;
+/// Bytes of a node before its links.
+const HEADER: usize = size_of::<Header>();
+const UNIT: usize = 8;
+const NULL: u32 = 0;
+const HEAD: u32 = 1;
+
+#[repr(C)]
+struct Header {
+    commit: u64,
+    key_len: u32,
+    value_len: u32,
+    tag: u8,
+    height: u8,
+    unused: u16,
+    /// The first bytes of the key as a number that orders as they do.
+    prefix: u32,
+}
+
+#[inline(always)]
+fn prefix_of(key: &[u8]) -> u32 {
+    match key.first_chunk::<4>() {
+        Some(first) => u32::from_be_bytes(*first),
+        None => key.iter().zip([24, 16, 8]).map(|(byte, shift)| u32::from(*byte) << shift).sum(),
+    }
+}
+
+/// What one entry of the list holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) commit: Commit,
+    pub(crate) tag: Tag,
+    pub(crate) value: &'a [u8],
+}
+
+/// The list, ordered by key, then newest commit first; of two entries with the same key and commit
+/// the later insertion comes first.
+pub(crate) struct SkipList {
+    base: NonNull<u8>,
+    capacity: usize,
+    used: AtomicUsize,
+    /// Held while inserting; the value is the state of the generator of heights.
+    writer: Mutex<u64>,
+}
+
+// SAFETY: all shared mutation goes through atomics or happens before publication, under `writer`.
+unsafe impl Send for SkipList {}
+// SAFETY: as above.
+unsafe impl Sync for SkipList {}
+
+impl SkipList {
+    /// The bytes an entry may need, padding and the tallest tower included.
+    pub(crate) fn entry_bytes(key_len: usize, value_len: usize) -> usize {
+        HEADER + MAX_HEIGHT * 4 + key_len + value_len + UNIT
+    }
+
+    /// An empty list that can hold `capacity` bytes of entries. Pages are touched as they fill.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(UNIT) + Self::entry_bytes(0, 0) + UNIT;
+        assert!(capacity / UNIT < u32::MAX as usize, "a memtable is below 32 GiB");
+        let layout = Self::layout(capacity);
+        // SAFETY: the layout has a non-zero size.
+        let base = unsafe { alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base) else {
+            handle_alloc_error(layout)
+        };
+        let head_bytes = (HEADER + MAX_HEIGHT * 4).next_multiple_of(UNIT);
+        Self {
+            base,
+            capacity,
+            used: AtomicUsize::new(HEAD as usize * UNIT + head_bytes),
+            writer: Mutex::new(0x9e37_79b9_7f4a_7c15),
+        }
+    }
+
+    fn layout(capacity: usize) -> Layout {
+        Layout::from_size_align(capacity, UNIT).expect("the capacity is checked by `new`")
+    }
+
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// True when an entry of these lengths certainly fits.
+    pub(crate) fn fits(&self, bytes: usize) -> bool {
+        self.used() + bytes <= self.capacity
+    }
+
+    /// Adds an entry. False when it does not fit; then nothing changed.
+    pub(crate) fn insert(&self, entry: Entry<'_>) -> bool {
+        let mut rng = self.writer.lock();
+        *rng ^= *rng << 13;
+        *rng ^= *rng >> 7;
+        *rng ^= *rng << 17;
+        // Each level holds a quarter of the one below.
+        let height = (1 + (rng.trailing_zeros() / 2) as usize).min(MAX_HEIGHT);
+        let Some(node) = self.allocate(&entry, height) else {
+            return false;
+        };
+        let prefix = prefix_of(entry.key);
+        let mut predecessors = [HEAD; MAX_HEIGHT];
+        let mut at = HEAD;
+        for level in (0..MAX_HEIGHT).rev() {
+            let mut next = self.link(at, level).load(Ordering::Relaxed);
+            while next != NULL && self.compare(next, prefix, entry.key, entry.commit) == Less {
+                at = next;
+                next = self.link(at, level).load(Ordering::Relaxed);
+            }
+            predecessors[level] = at;
+            if level < height {
+                self.link(node, level).store(next, Ordering::Relaxed);
+            }
+        }
+        // From the bottom up, so that whoever can see the node can walk on from it.
+        for (level, before) in predecessors.iter().enumerate().take(height) {
+            self.link(*before, level).store(node, Ordering::Release);
+        }
+        true
+    }
+
+    /// The first entry that is not before (`key`, `commit`), in list order.
+    pub(crate) fn seek(&self, key: &[u8], commit: Commit) -> u32 {
+        let prefix = prefix_of(key);
+        let mut at = HEAD;
+        let mut next = NULL;
+        for level in (0..MAX_HEIGHT).rev() {
+            next = self.link(at, level).load(Ordering::Acquire);
+            while next != NULL && self.compare(next, prefix, key, commit) == Less {
+                at = next;
+                next = self.link(at, level).load(Ordering::Acquire);
+            }
+        }
+        next
+    }
+
+    /// The last entry before (`key`, `commit`); 0 when there is none.
+    pub(crate) fn seek_before(&self, key: &[u8], commit: Commit) -> u32 {
+        let prefix = prefix_of(key);
+        self.last_where(|list, node| list.compare(node, prefix, key, commit) == Less)
+    }
+
+    /// The last entry; 0 when the list is empty.
+    pub(crate) fn last(&self) -> u32 {
+        self.last_where(|_, _| true)
+    }
+
+    fn last_where(&self, before: impl Fn(&Self, u32) -> bool) -> u32 {
+        let mut at = HEAD;
+        for level in (0..MAX_HEIGHT).rev() {
+            let mut next = self.link(at, level).load(Ordering::Acquire);
+            while next != NULL && before(self, next) {
+                at = next;
+                next = self.link(at, level).load(Ordering::Acquire);
+            }
+        }
+        if at == HEAD { NULL } else { at }
+    }
+
+    /// The first entry; 0 when the list is empty.
+    pub(crate) fn first(&self) -> u32 {
+        self.link(HEAD, 0).load(Ordering::Acquire)
+    }
+
+    /// The entry after `node`; 0 at the end.
+    pub(crate) fn next(&self, node: u32) -> u32 {
+        self.link(node, 0).load(Ordering::Acquire)
+    }
+
+    /// The entry at `node`, which came from this list and is not 0.
+    #[inline]
+    pub(crate) fn entry(&self, node: u32) -> Entry<'_> {
+        assert!(node > HEAD && (node as usize) * UNIT + HEADER <= self.capacity);
+        let header = self.header(node);
+        let at = node as usize * UNIT + HEADER + usize::from(header.height) * 4;
+        let key_len = header.key_len as usize;
+        let value_len = header.value_len as usize;
+        // SAFETY: `allocate` reserved these bytes for this node and wrote them before linking it.
+        let bytes = unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().add(at), key_len + value_len)
+        };
+        let (key, value) = bytes.split_at(key_len);
+        Entry {
+            key,
+            commit: Commit(header.commit),
+            tag: Tag::from_byte(header.tag).expect("the tag was written from a tag"),
+            value,
+        }
+    }
+
+    /// Reserves and fills a node that nobody can see yet.
+    fn allocate(&self, entry: &Entry<'_>, height: usize) -> Option<u32> {
+        let start = self.used.load(Ordering::Relaxed);
+        let key_at = HEADER + height * 4;
+        let bytes = key_at + entry.key.len() + entry.value.len();
+        let end = start.checked_add(bytes)?.next_multiple_of(UNIT);
+        if end > self.capacity {
+            return None;
+        }
+        self.used.store(end, Ordering::Relaxed);
+        let header = Header {
+            commit: entry.commit.0,
+            key_len: u32::try_from(entry.key.len()).ok()?,
+            value_len: u32::try_from(entry.value.len()).ok()?,
+            tag: entry.tag.byte(),
+            height: height as u8,
+            unused: 0,
+            prefix: prefix_of(entry.key),
+        };
+        // SAFETY: `start..end` is in bounds, aligned to 8, unused so far, and only the holder of
+        // `writer` comes here; no reader has the index yet.
+        unsafe {
+            let at = self.base.as_ptr().add(start);
+            at.cast::<Header>().write(header);
+            let key = at.add(key_at);
+            key.copy_from_nonoverlapping(entry.key.as_ptr(), entry.key.len());
+            key.add(entry.key.len())
+                .copy_from_nonoverlapping(entry.value.as_ptr(), entry.value.len());
+        }
+        u32::try_from(start / UNIT).ok()
+    }
+
+    #[inline(always)]
+    fn header(&self, node: u32) -> &Header {
+        // SAFETY: `node` is an index made by `allocate`, so a header was written there.
+        unsafe { &*self.base.as_ptr().add(node as usize * UNIT).cast::<Header>() }
+    }
+
+    #[inline(always)]
+    fn link(&self, node: u32, level: usize) -> &AtomicU32 {
+        debug_assert!(level < MAX_HEIGHT);
+        // SAFETY: the node has more than `level` links: the head has all, and any other node is
+        // reached at a level it was linked at. They are 4-aligned, zero or written atomically.
+        unsafe {
+            let at = node as usize * UNIT + HEADER + level * 4;
+            &*self.base.as_ptr().add(at).cast::<AtomicU32>()
+        }
+    }
+
+    #[inline(always)]
+    fn compare(&self, node: u32, prefix: u32, key: &[u8], commit: Commit) -> std::cmp::Ordering {
+        let header = self.header(node);
+        if header.prefix != prefix {
+            return header.prefix.cmp(&prefix);
+        }
+        let at = node as usize * UNIT + HEADER + usize::from(header.height) * 4;
+        // SAFETY: as in `entry`.
+        let own = unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().add(at), header.key_len as usize)
+        };
+        match own.cmp(key) {
+            Equal if header.commit > commit.0 => Less,
+            Equal if header.commit < commit.0 => Greater,
+            other => other,
+        }
+    }
+}
+
+impl Drop for SkipList {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with the same layout.
+        unsafe { dealloc(self.base.as_ptr(), Self::layout(self.capacity)) }
+    }
+}
+
+impl std::fmt::Debug for SkipList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SkipList")
+            .field("used", &self.used())
+            .field("capacity", &self.capacity)
+            .finish()
+    }
+}

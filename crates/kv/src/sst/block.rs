@@ -1,0 +1,588 @@
+//! A block: a few kilobytes of entries, keys apart from values.
+//!
+//! Keys are delta-coded against their predecessor and stand in full every [`RESTART`] entries; a
+//! search is a binary search over those and a short walk through a dense region of keys that never
+//! touches the values. Layout: keys, values, restarts (key offset, value offset), trailer. Decoding
+//! trusts nothing: any bytes give entries or `None`, never a panic.
+
+use crate::types::{Commit, Tag};
+use crate::varint;
+use bytes::Bytes;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// Entries from one full key to the next.
+const RESTART: u32 = 8;
+const RESTART_BYTES: usize = 8;
+const TRAILER: usize = 20;
+
+/// Builds a block entry by entry, in order.
+#[derive(Debug)]
+pub(crate) struct BlockBuilder {
+    keys: Vec<u8>,
+    values: Vec<u8>,
+    restarts: Vec<u8>,
+    last_key: Vec<u8>,
+    entries: u32,
+    base: u64,
+}
+
+impl BlockBuilder {
+    /// No entry's commit may be below `base`.
+    pub(crate) fn new(base: Commit) -> Self {
+        Self {
+            keys: Vec::new(),
+            values: Vec::new(),
+            restarts: Vec::new(),
+            last_key: Vec::new(),
+            entries: 0,
+            base: base.0,
+        }
+    }
+
+    pub(crate) fn add(&mut self, key: &[u8], commit: Commit, tag: Tag, value: &[u8]) {
+        let shared = if self.entries.is_multiple_of(RESTART) {
+            self.restarts.extend_from_slice(&(self.keys.len() as u32).to_le_bytes());
+            self.restarts.extend_from_slice(&(self.values.len() as u32).to_le_bytes());
+            0
+        } else {
+            common_prefix(&self.last_key, key)
+        };
+        debug_assert!(commit.0 >= self.base);
+        varint::put(&mut self.keys, shared as u64);
+        varint::put(&mut self.keys, (key.len() - shared) as u64);
+        self.keys.push(tag.byte());
+        varint::put(&mut self.keys, commit.0.wrapping_sub(self.base));
+        varint::put(&mut self.keys, value.len() as u64);
+        self.keys.extend_from_slice(&key[shared..]);
+        self.values.extend_from_slice(value);
+        self.last_key.truncate(shared);
+        self.last_key.extend_from_slice(&key[shared..]);
+        self.entries += 1;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Size of the block so far, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.keys.len() + self.values.len() + self.restarts.len() + TRAILER
+    }
+
+    pub(crate) fn last_key(&self) -> &[u8] {
+        &self.last_key
+    }
+
+    /// Appends the block to `out` and starts a new one.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        out.reserve(self.bytes());
+        out.extend_from_slice(&self.keys);
+        out.extend_from_slice(&self.values);
+        out.extend_from_slice(&self.restarts);
+        out.extend_from_slice(&self.base.to_le_bytes());
+        out.extend_from_slice(&(self.keys.len() as u32).to_le_bytes());
+        out.extend_from_slice(&((self.restarts.len() / RESTART_BYTES) as u32).to_le_bytes());
+        out.extend_from_slice(&self.entries.to_le_bytes());
+        self.keys.clear();
+        self.values.clear();
+        self.restarts.clear();
+        self.last_key.clear();
+        self.entries = 0;
+    }
+}
+
+#[inline]
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// A block, decompressed and checked for shape.
+#[derive(Debug, Clone)]
+pub(crate) struct Block {
+    data: Bytes,
+    keys_len: usize,
+    restarts_at: usize,
+    restarts: usize,
+    entries: u32,
+    base: u64,
+}
+
+/// An entry's fixed part, and where its variable parts stand.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    shared: usize,
+    suffix_at: usize,
+    suffix_len: usize,
+    tag: Tag,
+    commit: Commit,
+    value_len: usize,
+}
+
+impl Head {
+    fn end(&self) -> usize {
+        self.suffix_at + self.suffix_len
+    }
+}
+
+/// What a search for a key found: the entry, with its value's place in the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) commit: Commit,
+    pub(crate) tag: Tag,
+    value_at: usize,
+    value_len: usize,
+}
+
+impl Block {
+    /// Checks the shape of a block.
+    pub(crate) fn parse(data: Bytes) -> Result<Self, &'static str> {
+        let end = data.len().checked_sub(TRAILER).ok_or("a block shorter than its trailer")?;
+        let u32_at = |at: usize| {
+            u32::from_le_bytes(data[at..at + 4].try_into().expect("four bytes")) as usize
+        };
+        let base = u64::from_le_bytes(data[end..end + 8].try_into().expect("eight bytes"));
+        let keys_len = u32_at(end + 8);
+        let restarts = u32_at(end + 12);
+        let entries = u32_at(end + 16) as u32;
+        let restarts_at = restarts
+            .checked_mul(RESTART_BYTES)
+            .and_then(|bytes| end.checked_sub(bytes))
+            .ok_or("a block with more restarts than bytes")?;
+        if keys_len > restarts_at {
+            return Err("a block whose keys overlap its restarts");
+        }
+        if restarts as u64 != u64::from(entries).div_ceil(u64::from(RESTART)) {
+            return Err("a block whose restarts do not fit its entries");
+        }
+        Ok(Self {
+            data,
+            keys_len,
+            restarts_at,
+            restarts,
+            entries,
+            base,
+        })
+    }
+
+    /// A block without entries.
+    pub(crate) fn empty() -> Self {
+        Self {
+            data: Bytes::new(),
+            keys_len: 0,
+            restarts_at: 0,
+            restarts: 0,
+            entries: 0,
+            base: 0,
+        }
+    }
+
+    pub(crate) fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Bytes this block takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        self.data.len() + size_of::<Self>() + 32
+    }
+
+    /// The bytes of a found value.
+    pub(crate) fn value(&self, found: &Found) -> &[u8] {
+        &self.data[found.value_at..found.value_at + found.value_len]
+    }
+
+    /// The found value, sharing the block's memory.
+    pub(crate) fn value_bytes(&self, found: &Found) -> Bytes {
+        self.data.slice(found.value_at..found.value_at + found.value_len)
+    }
+
+    /// The newest entry of `key` at or before `commit`. `None`: damaged bytes.
+    pub(crate) fn get(&self, key: &[u8], commit: Commit) -> Option<Option<Found>> {
+        let Some((mut at, mut value_at)) = self.restart_before(key, commit)? else {
+            return Some(None);
+        };
+        // How many bytes of the target the previous entry, which sorts before it, matched.
+        let mut matched = 0;
+        let mut walked = 0;
+        while at < self.keys_len {
+            let head = self.head(at)?;
+            if walked == RESTART {
+                // A full key again: it says nothing about its predecessor.
+                matched = 0;
+            }
+            walked += 1;
+            match head.shared.cmp(&matched) {
+                // Still sorts before the target, for the same byte as its predecessor did.
+                Ordering::Greater => {}
+                // Differs from the target where its predecessor did not: sorts after it.
+                Ordering::Less => return Some(None),
+                Ordering::Equal => {
+                    let suffix = &self.data[head.suffix_at..head.end()];
+                    let rest = key.get(matched..)?;
+                    let common = common_prefix(suffix, rest);
+                    match (suffix.get(common), rest.get(common)) {
+                        (None, None) if head.commit <= commit => {
+                            return Some(Some(self.found(&head, value_at)?));
+                        }
+                        (None, _) => {}
+                        (Some(own), Some(wanted)) if own < wanted => {}
+                        (Some(_), _) => return Some(None),
+                    }
+                    matched += common;
+                }
+            }
+            value_at = value_at.checked_add(head.value_len)?;
+            at = head.end();
+        }
+        Some(None)
+    }
+
+    /// The number and value of the first entry not before (`key`, `commit`). `None`: damaged.
+    pub(crate) fn lower_bound(&self, key: &[u8], commit: Commit) -> Option<Option<(usize, &[u8])>> {
+        if self.restarts == 0 {
+            return Some(None);
+        }
+        let restart = self.restarts_before(key, commit)?.saturating_sub(1);
+        let (mut at, mut value_at) = self.restart(restart)?;
+        let mut number = restart * RESTART as usize;
+        let mut matched = 0;
+        while at < self.keys_len {
+            let head = self.head(at)?;
+            if number.is_multiple_of(RESTART as usize) {
+                matched = 0;
+            }
+            let reached = match head.shared.cmp(&matched) {
+                Ordering::Greater => false,
+                Ordering::Less => true,
+                Ordering::Equal => {
+                    let suffix = &self.data[head.suffix_at..head.end()];
+                    let rest = key.get(matched..)?;
+                    matched += common_prefix(suffix, rest);
+                    suffix.cmp(rest).then(commit.cmp(&head.commit)) != Ordering::Less
+                }
+            };
+            if reached {
+                let found = self.found(&head, value_at)?;
+                return Some(Some((number, self.data.get(found.value_at..)?.get(..found.value_len)?)));
+            }
+            number += 1;
+            value_at = value_at.checked_add(head.value_len)?;
+            at = head.end();
+        }
+        Some(None)
+    }
+
+    fn found(&self, head: &Head, value_at: usize) -> Option<Found> {
+        (value_at.checked_add(head.value_len)? <= self.restarts_at).then_some(Found {
+            commit: head.commit,
+            tag: head.tag,
+            value_at,
+            value_len: head.value_len,
+        })
+    }
+
+    /// Key and value offsets of restart `n`.
+    #[inline]
+    fn restart(&self, n: usize) -> Option<(usize, usize)> {
+        let at = self.restarts_at + n * RESTART_BYTES;
+        let pair = self.data.get(at..at + RESTART_BYTES)?;
+        let key_at = u32::from_le_bytes(pair[..4].try_into().ok()?) as usize;
+        let value_at = u32::from_le_bytes(pair[4..].try_into().ok()?) as usize;
+        (key_at < self.keys_len).then_some((key_at, self.keys_len.checked_add(value_at)?))
+    }
+
+    /// The number of restarts whose entry sorts before (`key`, `commit`). `None`: damaged.
+    fn restarts_before(&self, key: &[u8], commit: Commit) -> Option<usize> {
+        let (mut low, mut high) = (0, self.restarts);
+        while low < high {
+            let middle = (low + high) / 2;
+            let head = self.head(self.restart(middle)?.0)?;
+            let own = &self.data[head.suffix_at..head.end()];
+            if own.cmp(key).then(commit.cmp(&head.commit)) == Ordering::Less {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Some(low)
+    }
+
+    /// Where to start walking to reach the first entry not before (`key`, `commit`).
+    fn restart_before(&self, key: &[u8], commit: Commit) -> Option<Option<(usize, usize)>> {
+        if self.restarts == 0 {
+            return Some(None);
+        }
+        let before = self.restarts_before(key, commit)?;
+        self.restart(before.saturating_sub(1)).map(Some)
+    }
+
+    #[inline(always)]
+    fn head(&self, at: usize) -> Option<Head> {
+        let keys = self.data.get(..self.keys_len)?;
+        let mut at = at;
+        let shared = varint::get_len(keys, &mut at)?;
+        let suffix_len = varint::get_len(keys, &mut at)?;
+        let tag = Tag::from_byte(*keys.get(at)?)?;
+        at += 1;
+        let commit = varint::get(keys, &mut at)?;
+        let value_len = varint::get_len(keys, &mut at)?;
+        if suffix_len > keys.len() - at {
+            return None;
+        }
+        Some(Head {
+            shared,
+            suffix_at: at,
+            suffix_len,
+            tag,
+            commit: Commit(self.base.checked_add(commit)?),
+            value_len,
+        })
+    }
+}
+
+/// A place in a block. Every movement answers `None` when the bytes are damaged.
+#[derive(Debug)]
+pub(crate) struct BlockCursor {
+    block: Arc<Block>,
+    /// The entry's number; `entries` past the end.
+    index: u32,
+    key: Vec<u8>,
+    tag: Tag,
+    commit: Commit,
+    value_at: usize,
+    value_len: usize,
+    next_at: usize,
+}
+
+impl BlockCursor {
+    /// A cursor past the end of `block`.
+    pub(crate) fn new(block: Arc<Block>) -> Self {
+        Self {
+            index: block.entries,
+            block,
+            key: Vec::new(),
+            tag: Tag::DELETE,
+            commit: Commit::ZERO,
+            value_at: 0,
+            value_len: 0,
+            next_at: 0,
+        }
+    }
+
+    /// Goes over to another block, keeping the memory; stands past its end.
+    pub(crate) fn reset(&mut self, block: Arc<Block>) {
+        self.index = block.entries;
+        self.block = block;
+    }
+
+    pub(crate) fn valid(&self) -> bool {
+        self.index < self.block.entries
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub(crate) fn commit(&self) -> Commit {
+        self.commit
+    }
+
+    pub(crate) fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    pub(crate) fn value(&self) -> &[u8] {
+        &self.block.data[self.value_at..self.value_at + self.value_len]
+    }
+
+    pub(crate) fn seek_first(&mut self) -> Option<()> {
+        if self.block.entries == 0 {
+            self.index = 0;
+            return Some(());
+        }
+        self.go_to_restart(0)
+    }
+
+    pub(crate) fn seek_last(&mut self) -> Option<()> {
+        let Some(last) = self.block.entries.checked_sub(1) else {
+            self.index = 0;
+            return Some(());
+        };
+        self.go_to_index(last)
+    }
+
+    /// To the first entry not before (`key`, `commit`); past the end when there is none.
+    pub(crate) fn seek(&mut self, key: &[u8], commit: Commit) -> Option<()> {
+        if self.block.entries == 0 {
+            self.index = 0;
+            return Some(());
+        }
+        let before = self.block.restarts_before(key, commit)?;
+        self.go_to_restart(before.saturating_sub(1))?;
+        while self.valid() && self.sorts_before(key, commit) {
+            self.next()?;
+        }
+        Some(())
+    }
+
+    /// To the last entry before (`key`, `commit`); past the end when there is none.
+    pub(crate) fn seek_before(&mut self, key: &[u8], commit: Commit) -> Option<()> {
+        self.seek(key, commit)?;
+        match self.index.checked_sub(1) {
+            Some(before) => self.go_to_index(before),
+            None => {
+                self.index = self.block.entries;
+                Some(())
+            }
+        }
+    }
+
+    /// To the next entry.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<()> {
+        self.index += 1;
+        if self.index >= self.block.entries {
+            return Some(());
+        }
+        let value_at = self.value_at + self.value_len;
+        self.load(self.next_at, value_at)
+    }
+
+    /// To the entry before; past the end from the first one.
+    pub(crate) fn prev(&mut self) -> Option<()> {
+        match self.index.checked_sub(1) {
+            Some(before) => self.go_to_index(before),
+            None => {
+                self.index = self.block.entries;
+                Some(())
+            }
+        }
+    }
+
+    fn sorts_before(&self, key: &[u8], commit: Commit) -> bool {
+        self.key.as_slice().cmp(key).then(commit.cmp(&self.commit)) == Ordering::Less
+    }
+
+    fn go_to_restart(&mut self, n: usize) -> Option<()> {
+        let (key_at, value_at) = self.block.restart(n)?;
+        self.index = n as u32 * RESTART;
+        self.key.clear();
+        self.load(key_at, value_at)
+    }
+
+    fn go_to_index(&mut self, index: u32) -> Option<()> {
+        self.go_to_restart((index / RESTART) as usize)?;
+        while self.index < index {
+            self.next()?;
+        }
+        Some(())
+    }
+
+    /// Decodes the entry at `at`, whose predecessor's key is in `self.key`.
+    #[inline]
+    fn load(&mut self, at: usize, value_at: usize) -> Option<()> {
+        let head = self.block.head(at)?;
+        if head.shared > self.key.len()
+            || value_at.checked_add(head.value_len)? > self.block.restarts_at
+        {
+            return None;
+        }
+        self.key.truncate(head.shared);
+        self.key.extend_from_slice(&self.block.data[head.suffix_at..head.end()]);
+        self.tag = head.tag;
+        self.commit = head.commit;
+        self.value_at = value_at;
+        self.value_len = head.value_len;
+        self.next_at = head.end();
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::cmp::Reverse;
+    use std::collections::BTreeMap;
+
+    type Model = BTreeMap<(Vec<u8>, Reverse<u64>), Option<Vec<u8>>>;
+
+    fn build(model: &Model) -> Arc<Block> {
+        let base = model.keys().map(|(_, c)| c.0).min().unwrap_or(0);
+        let mut builder = BlockBuilder::new(Commit(base));
+        for ((key, commit), value) in model {
+            let tag = if value.is_some() { Tag::PUT } else { Tag::DELETE };
+            builder.add(key, Commit(commit.0), tag, value.as_deref().unwrap_or(b""));
+        }
+        let mut out = Vec::new();
+        builder.finish(&mut out);
+        Arc::new(Block::parse(Bytes::from(out)).unwrap())
+    }
+
+    fn at(cursor: &BlockCursor) -> Option<(Vec<u8>, u64, Vec<u8>)> {
+        cursor.valid().then(|| (cursor.key().to_vec(), cursor.commit().0, cursor.value().to_vec()))
+    }
+
+    fn row(entry: (&(Vec<u8>, Reverse<u64>), &Option<Vec<u8>>)) -> (Vec<u8>, u64, Vec<u8>) {
+        (entry.0.0.clone(), entry.0.1.0, entry.1.clone().unwrap_or_default())
+    }
+
+    proptest! {
+        #[test]
+        fn a_block_is_an_ordered_map_of_versions(
+            model in prop::collection::btree_map(
+                (prop::collection::vec(0u8..3, 1..6), (1u64..300).prop_map(Reverse)),
+                prop::option::of(prop::collection::vec(any::<u8>(), 0..20)), 0..80),
+            probes in prop::collection::vec((prop::collection::vec(0u8..3, 1..6), 0u64..310), 30),
+        ) {
+            let block = build(&model);
+            let mut cursor = BlockCursor::new(block.clone());
+            cursor.seek_first().unwrap();
+            for entry in &model {
+                prop_assert_eq!(at(&cursor), Some(row(entry)));
+                cursor.next().unwrap();
+            }
+            prop_assert!(!cursor.valid());
+            cursor.seek_last().unwrap();
+            for entry in model.iter().rev() {
+                prop_assert_eq!(at(&cursor), Some(row(entry)));
+                cursor.prev().unwrap();
+            }
+            prop_assert!(!cursor.valid());
+            for (key, commit) in probes {
+                let from = (key.clone(), Reverse(commit));
+                let first = model.range(from.clone()..).next();
+                cursor.seek(&key, Commit(commit)).unwrap();
+                prop_assert_eq!(at(&cursor), first.map(row));
+                cursor.seek_before(&key, Commit(commit)).unwrap();
+                prop_assert_eq!(at(&cursor), model.range(..from.clone()).next_back().map(row));
+                let bound = block.lower_bound(&key, Commit(commit)).unwrap();
+                prop_assert_eq!(bound.map(|(n, v)| (n, v.to_vec())),
+                    first.map(|e| (model.range(..from.clone()).count(), row(e).2)));
+                let found = block.get(&key, Commit(commit)).unwrap();
+                let expected = first.filter(|((k, _), _)| *k == key);
+                prop_assert_eq!(found.map(|f| (f.commit.0, f.tag.is_put(), block.value(&f).to_vec())),
+                    expected.map(|((_, c), v)| (c.0, v.is_some(), v.clone().unwrap_or_default())));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_block_or_refused_and_never_a_panic(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..300), entries in 0u32..40, keys in 0u32..200,
+        ) {
+            bytes.extend(0u64.to_le_bytes());
+            bytes.extend(keys.to_le_bytes());
+            bytes.extend(entries.div_ceil(RESTART).to_le_bytes());
+            bytes.extend(entries.to_le_bytes());
+            if let Ok(block) = Block::parse(Bytes::from(bytes)) {
+                let _ = block.get(b"key", Commit(9));
+                let mut cursor = BlockCursor::new(Arc::new(block));
+                if cursor.seek_first().is_some() {
+                    while cursor.valid() && cursor.next().is_some() {}
+                }
+                let _ = cursor.seek(b"key", Commit(9));
+                let _ = cursor.seek_last();
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Sorted string tables: immutable segments of versions ordered by key, newest first.
+//!
+//! - `block`: a few kilobytes of entries, the unit of reading, checksums and compression
+//! - `frame`: how a block stands in the file: compressed, with length and checksum
+//! - `filter`: says of most absent keys that they are absent
+//! - `format`: footer and properties
+//! - `writer`, `table`, `run`: writing one, reading one, walking over several
+//!
+//! The format is described field by field in `docs/file-formats.md`.
+
+pub(crate) mod block;
+pub(crate) mod filter;
+pub(crate) mod format;
+pub(crate) mod frame;
+pub(crate) mod run;
+pub(crate) mod table;
+pub(crate) mod writer;

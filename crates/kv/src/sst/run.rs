@@ -1,0 +1,211 @@
+//! A run: tables of one level that do not overlap, read as one ordered source.
+
+use crate::cursor::Cursor;
+use crate::error::Result;
+use crate::sst::table::{ReadState, Table, TableCursor};
+use crate::types::{Commit, Tag};
+use std::sync::Arc;
+
+/// Tables in key order whose ranges do not meet.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) level: u8,
+    pub(crate) tables: Arc<[Arc<Table>]>,
+    pub(crate) max_commit: Commit,
+}
+
+impl Run {
+    /// A run of `tables`, which are sorted here.
+    pub(crate) fn new(level: u8, mut tables: Vec<Arc<Table>>) -> Self {
+        tables.sort_by(|a, b| a.meta.min_key.cmp(&b.meta.min_key));
+        debug_assert!(tables.windows(2).all(|pair| pair[0].meta.max_key < pair[1].meta.min_key));
+        let max_commit = tables.iter().map(|t| t.meta.max_commit).max().unwrap_or_default();
+        Self {
+            level,
+            tables: tables.into(),
+            max_commit,
+        }
+    }
+
+    /// The table whose range holds `key`.
+    #[inline]
+    pub(crate) fn table_for(&self, key: &[u8]) -> Option<&Arc<Table>> {
+        let table = match &*self.tables {
+            [only] => only,
+            tables => {
+                let at = tables.partition_point(|table| table.meta.max_key.as_slice() < key);
+                tables.get(at)?
+            }
+        };
+        table.meta.covers(key).then_some(table)
+    }
+}
+
+/// A place in a run.
+#[derive(Debug)]
+pub(crate) struct RunCursor {
+    tables: Arc<[Arc<Table>]>,
+    state: Arc<ReadState>,
+    at: usize,
+    cursor: Option<TableCursor>,
+    /// The table at `at` is not positioned yet: from which end it is to be entered.
+    entering: Option<Enter>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Enter {
+    First,
+    Last,
+}
+
+impl RunCursor {
+    pub(crate) fn new(run: &Run, state: Arc<ReadState>) -> Self {
+        Self {
+            at: run.tables.len(),
+            tables: run.tables.clone(),
+            state,
+            cursor: None,
+            entering: None,
+        }
+    }
+
+    fn go_to(&mut self, at: usize) -> Option<&mut TableCursor> {
+        let table = self.tables.get(at)?.clone();
+        self.at = at;
+        let cursor = match self.cursor.take() {
+            Some(mut cursor) => {
+                cursor.reset(table);
+                cursor
+            }
+            None => TableCursor::new(table, self.state.clone()),
+        };
+        Some(self.cursor.insert(cursor))
+    }
+
+    fn enter(&mut self) -> Result<()> {
+        if let (Some(from), Some(cursor)) = (self.entering, &mut self.cursor) {
+            match from {
+                Enter::First => cursor.seek_first()?,
+                Enter::Last => cursor.seek_last()?,
+            }
+            self.entering = None;
+        }
+        Ok(())
+    }
+
+    fn go_to_end(&mut self) {
+        self.at = self.tables.len();
+        self.entering = None;
+    }
+
+    fn enter_at(&mut self, at: Option<usize>, from: Enter) -> Result<()> {
+        match at {
+            Some(at) if self.go_to(at).is_some() => {
+                self.entering = Some(from);
+                self.enter()
+            }
+            _ => {
+                self.go_to_end();
+                Ok(())
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn here(&self) -> &TableCursor {
+        self.cursor.as_ref().expect("only a valid cursor is read")
+    }
+}
+
+impl Cursor for RunCursor {
+    fn seek(&mut self, key: &[u8], commit: Commit) -> Result<()> {
+        self.entering = None;
+        let at = self.tables.partition_point(|table| table.meta.max_key.as_slice() < key);
+        let Some(cursor) = self.go_to(at) else {
+            self.go_to_end();
+            return Ok(());
+        };
+        cursor.seek(key, commit)?;
+        if !cursor.valid() {
+            return self.enter_at(Some(at + 1), Enter::First);
+        }
+        Ok(())
+    }
+
+    fn seek_first(&mut self) -> Result<()> {
+        self.enter_at(Some(0), Enter::First)
+    }
+
+    fn seek_before(&mut self, key: &[u8], commit: Commit) -> Result<()> {
+        self.entering = None;
+        let after = self.tables.partition_point(|table| table.meta.min_key.as_slice() <= key);
+        let Some(at) = after.checked_sub(1) else {
+            self.go_to_end();
+            return Ok(());
+        };
+        let Some(cursor) = self.go_to(at) else {
+            return Ok(());
+        };
+        cursor.seek_before(key, commit)?;
+        if !cursor.valid() {
+            return self.enter_at(at.checked_sub(1), Enter::Last);
+        }
+        Ok(())
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        self.enter_at(self.tables.len().checked_sub(1), Enter::Last)
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        if self.entering.is_some() {
+            return self.enter();
+        }
+        let cursor = self.cursor.as_mut().expect("only a valid cursor moves");
+        cursor.next()?;
+        if !cursor.valid() {
+            return self.enter_at(Some(self.at + 1), Enter::First);
+        }
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        if self.entering.is_some() {
+            return self.enter();
+        }
+        let cursor = self.cursor.as_mut().expect("only a valid cursor moves");
+        cursor.prev()?;
+        if !cursor.valid() {
+            return self.enter_at(self.at.checked_sub(1), Enter::Last);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn valid(&self) -> bool {
+        self.at < self.tables.len()
+            && self.entering.is_none()
+            && self.cursor.as_ref().is_some_and(Cursor::valid)
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.here().key()
+    }
+
+    #[inline]
+    fn commit(&self) -> Commit {
+        self.here().commit()
+    }
+
+    #[inline]
+    fn tag(&self) -> Tag {
+        self.here().tag()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.here().value()
+    }
+}

@@ -1,0 +1,640 @@
+//! Reads a table: which block may hold a key, that block, the entry; and a cursor over all of it.
+//!
+//! Index and filter stay in memory while a share of the budget lasts; beyond it they come and go
+//! with the cache like any block.
+
+use crate::cache::{BlockCache, CacheKey, Cached};
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::sst::block::{Block, BlockCursor, Found};
+use crate::sst::filter::Filter;
+use crate::sst::format::{FOOTER, Footer, TableMeta, decode_properties};
+use crate::sst::frame;
+use crate::sst::writer::Handle;
+use crate::types::{Commit, SegmentId, Tag};
+use siltstone_storage::{BlobReader, Blobs, Wait};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// The cache slot of a table's tail; no block starts there.
+const TAIL_SLOT: u64 = u64::MAX;
+
+/// How a read goes about it, and what it did. Shared by the cursors of one scan.
+#[derive(Debug)]
+pub(crate) struct ReadState {
+    pub(crate) cache: Arc<BlockCache>,
+    may_wait: AtomicBool,
+    pub(crate) blocks_read: AtomicU64,
+    pub(crate) tables_read: AtomicU64,
+}
+
+impl ReadState {
+    pub(crate) fn new(cache: Arc<BlockCache>, wait: Wait) -> Self {
+        Self {
+            cache,
+            may_wait: AtomicBool::new(wait == Wait::Allowed),
+            blocks_read: AtomicU64::new(0),
+            tables_read: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn set_wait(&self, wait: Wait) {
+        self.may_wait.store(wait == Wait::Allowed, Ordering::Relaxed);
+    }
+
+    fn wait(&self) -> Wait {
+        if self.may_wait.load(Ordering::Relaxed) {
+            Wait::Allowed
+        } else {
+            Wait::Never
+        }
+    }
+}
+
+/// Index and filter of a table.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    top: Block,
+    /// All parts of the index, when they are pinned.
+    parts: Option<Vec<Arc<Block>>>,
+    filter: Option<Filter>,
+}
+
+impl Tail {
+    pub(crate) fn weight(&self) -> usize {
+        let parts = self.parts.iter().flatten().map(|part| part.weight()).sum::<usize>();
+        let filter = self.filter.as_ref().map_or(0, Filter::weight);
+        self.top.weight() + parts + filter + size_of::<Self>()
+    }
+}
+
+/// An open table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) id: SegmentId,
+    pub(crate) meta: TableMeta,
+    blobs: Arc<dyn Blobs>,
+    cache: Arc<BlockCache>,
+    reader: OnceLock<Arc<dyn BlobReader>>,
+    pinned: OnceLock<(Tail, u64)>,
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if let Some((_, bytes)) = self.pinned.get() {
+            self.cache.unpin(*bytes);
+        }
+    }
+}
+
+/// Pinned tails are borrowed, others shared with the cache.
+enum TailRef<'a> {
+    Pinned(&'a Tail),
+    Cached(Arc<Tail>),
+}
+
+impl std::ops::Deref for TailRef<'_> {
+    type Target = Tail;
+
+    fn deref(&self) -> &Tail {
+        match self {
+            TailRef::Pinned(tail) => tail,
+            TailRef::Cached(tail) => tail,
+        }
+    }
+}
+
+/// A version found in a table.
+#[derive(Debug)]
+pub(crate) struct Hit {
+    pub(crate) block: Arc<Block>,
+    pub(crate) found: Found,
+}
+
+impl Table {
+    /// A table whose file is opened when it is first read.
+    pub(crate) fn new(
+        id: SegmentId,
+        meta: TableMeta,
+        blobs: Arc<dyn Blobs>,
+        cache: Arc<BlockCache>,
+    ) -> Self {
+        Self {
+            id,
+            meta,
+            blobs,
+            cache,
+            reader: OnceLock::new(),
+            pinned: OnceLock::new(),
+        }
+    }
+
+    /// Opens a file that no manifest describes, by its footer.
+    pub(crate) fn open_file(
+        id: SegmentId,
+        name: &str,
+        blobs: Arc<dyn Blobs>,
+        cache: Arc<BlockCache>,
+    ) -> Result<Self> {
+        let reader = blobs.open(name)?;
+        let size = reader.size();
+        let footer = read_footer(name, &*reader, Wait::Allowed)?;
+        let end = size - FOOTER as u64;
+        let len = (end - footer.properties_at) as usize;
+        let framed = reader.read(footer.properties_at, len, Wait::Allowed)?;
+        let damaged = |what: &str| Error::corrupt(name, footer.properties_at, what);
+        let raw = frame::open(framed).map_err(damaged)?;
+        let mut meta = decode_properties(&raw).map_err(damaged)?;
+        meta.bytes = size;
+        let table = Self::new(id, meta, blobs, cache);
+        let _ = table.reader.set(reader);
+        Ok(table)
+    }
+
+    /// The newest entry of `key` at or before `commit`. `Skipped` when the filter rules it out.
+    pub(crate) fn get(
+        &self,
+        key: &[u8],
+        hash: u64,
+        commit: Commit,
+        wait: Wait,
+        blocks_read: &mut u64,
+    ) -> Result<Lookup> {
+        let tail = self.tail(wait)?;
+        if tail.filter.as_ref().is_some_and(|filter| !filter.may_contain(hash)) {
+            return Ok(Lookup::Skipped);
+        }
+        let Some(handle) = self.handle_for(&tail, key, commit, wait, blocks_read)? else {
+            return Ok(Lookup::Absent);
+        };
+        let block = self.block(handle, wait, blocks_read)?;
+        let found = block.get(key, commit).ok_or_else(|| self.damaged(handle.at))?;
+        Ok(match found {
+            Some(found) => Lookup::Hit(Hit { block, found }),
+            None => Lookup::Absent,
+        })
+    }
+
+    /// The data block that holds the first entry not before (`key`, `commit`).
+    fn handle_for(
+        &self,
+        tail: &Tail,
+        key: &[u8],
+        commit: Commit,
+        wait: Wait,
+        blocks_read: &mut u64,
+    ) -> Result<Option<Handle>> {
+        let part = match &tail.parts {
+            Some(parts) if parts.len() == 1 => parts[0].clone(),
+            _ => {
+                let Some((number, handle)) = self.first_not_before(&tail.top, key, commit)? else {
+                    return Ok(None);
+                };
+                self.part(tail, number, handle, wait, blocks_read)?
+            }
+        };
+        Ok(self.first_not_before(&part, key, commit)?.map(|(_, handle)| handle))
+    }
+
+    fn first_not_before(
+        &self,
+        index: &Block,
+        key: &[u8],
+        commit: Commit,
+    ) -> Result<Option<(usize, Handle)>> {
+        let found = index
+            .lower_bound(key, commit)
+            .ok_or_else(|| self.damaged(self.meta.index_at))?;
+        match found {
+            None => Ok(None),
+            Some((number, value)) => {
+                let handle = Handle::decode(value)
+                    .ok_or_else(|| self.damaged(self.meta.index_at))?;
+                Ok(Some((number, handle)))
+            }
+        }
+    }
+
+    fn part(
+        &self,
+        tail: &Tail,
+        number: usize,
+        handle: Handle,
+        wait: Wait,
+        blocks_read: &mut u64,
+    ) -> Result<Arc<Block>> {
+        match &tail.parts {
+            Some(parts) => parts
+                .get(number)
+                .cloned()
+                .ok_or_else(|| self.damaged(self.meta.index_at)),
+            None => self.block(handle, wait, blocks_read),
+        }
+    }
+
+    /// The block at `handle`, from the cache or the file.
+    pub(crate) fn block(
+        &self,
+        handle: Handle,
+        wait: Wait,
+        blocks_read: &mut u64,
+    ) -> Result<Arc<Block>> {
+        let slot = CacheKey {
+            segment: self.id,
+            at: handle.at,
+        };
+        *blocks_read += 1;
+        if let Some(Cached::Block(block)) = self.cache.get(&slot) {
+            return Ok(block);
+        }
+        let block = Arc::new(self.read_block(handle, wait)?);
+        self.cache.count(0, 1);
+        self.cache.insert(slot, Cached::Block(block.clone()));
+        Ok(block)
+    }
+
+    /// Reads a block past the cache.
+    pub(crate) fn read_block(&self, handle: Handle, wait: Wait) -> Result<Block> {
+        let framed = self.reader()?.read(handle.at, handle.len, wait)?;
+        let damaged = |what: &str| Error::corrupt(self.id.blob(), handle.at, what);
+        let raw = frame::open(framed).map_err(damaged)?;
+        Block::parse(raw).map_err(damaged)
+    }
+
+    pub(crate) fn damaged(&self, at: u64) -> Error {
+        Error::corrupt(self.id.blob(), at, "a block that decodes to nonsense")
+    }
+
+    fn reader(&self) -> Result<&Arc<dyn BlobReader>> {
+        if let Some(reader) = self.reader.get() {
+            return Ok(reader);
+        }
+        let reader = self.blobs.open(&self.id.blob())?;
+        if reader.size() != self.meta.bytes {
+            let what = format!("it has {} bytes, the manifest says {}", reader.size(), self.meta.bytes);
+            return Err(Error::corrupt(self.id.blob(), reader.size(), what));
+        }
+        Ok(self.reader.get_or_init(|| reader))
+    }
+
+    fn tail(&self, wait: Wait) -> Result<TailRef<'_>> {
+        if let Some((tail, _)) = self.pinned.get() {
+            return Ok(TailRef::Pinned(tail));
+        }
+        self.load_tail(wait)
+    }
+
+    #[cold]
+    fn load_tail(&self, wait: Wait) -> Result<TailRef<'_>> {
+        let slot = CacheKey {
+            segment: self.id,
+            at: TAIL_SLOT,
+        };
+        if let Some(Cached::Tail(tail)) = self.cache.get(&slot) {
+            return Ok(TailRef::Cached(tail));
+        }
+        let name = self.id.blob();
+        let bytes = self.meta.bytes.saturating_sub(self.meta.index_at);
+        let pin = self.cache.pin(bytes);
+        let loaded = self.read_tail(&name, pin, wait);
+        let tail = match loaded {
+            Ok(tail) => tail,
+            Err(error) => {
+                if pin {
+                    self.cache.unpin(bytes);
+                }
+                return Err(error);
+            }
+        };
+        if !pin {
+            let tail = Arc::new(tail);
+            self.cache.insert(slot, Cached::Tail(tail.clone()));
+            return Ok(TailRef::Cached(tail));
+        }
+        if self.pinned.set((tail, bytes)).is_err() {
+            self.cache.unpin(bytes);
+        }
+        let (tail, _) = self.pinned.get().expect("set by this thread or another");
+        Ok(TailRef::Pinned(tail))
+    }
+
+    fn read_tail(&self, name: &str, with_parts: bool, wait: Wait) -> Result<Tail> {
+        let reader = self.reader()?;
+        let footer = read_footer(name, &**reader, wait)?;
+        let read = |from: u64, to: u64| -> Result<bytes::Bytes> {
+            let framed = reader.read(from, (to - from) as usize, wait)?;
+            frame::open(framed).map_err(|what| Error::corrupt(name, from, what))
+        };
+        let parse = |at: u64, raw| Block::parse(raw).map_err(|what| Error::corrupt(name, at, what));
+        let top = parse(footer.top_at, read(footer.top_at, footer.properties_at)?)?;
+        let filter = match footer.top_at - footer.filter_at {
+            0 => None,
+            _ => {
+                let raw = read(footer.filter_at, footer.top_at)?;
+                let filter = Filter::parse(raw);
+                Some(filter.map_err(|what| Error::corrupt(name, footer.filter_at, what))?)
+            }
+        };
+        let parts = match with_parts {
+            false => None,
+            true => {
+                let mut parts = Vec::new();
+                for handle in self.handles(&Arc::new(top.clone()))? {
+                    parts.push(Arc::new(self.read_block(handle, wait)?));
+                }
+                Some(parts)
+            }
+        };
+        Ok(Tail { top, parts, filter })
+    }
+
+    /// All handles in an index block.
+    fn handles(&self, index: &Arc<Block>) -> Result<Vec<Handle>> {
+        let damaged = || self.damaged(self.meta.index_at);
+        let mut cursor = BlockCursor::new(index.clone());
+        cursor.seek_first().ok_or_else(damaged)?;
+        let mut handles = Vec::new();
+        while cursor.valid() {
+            handles.push(Handle::decode(cursor.value()).ok_or_else(damaged)?);
+            cursor.next().ok_or_else(damaged)?;
+        }
+        Ok(handles)
+    }
+
+    /// The handles of all data blocks, in order; reads the index.
+    pub(crate) fn data_handles(&self) -> Result<Vec<Handle>> {
+        let tail = self.tail(Wait::Allowed)?;
+        let mut all = Vec::new();
+        for handle in self.handles(&Arc::new(tail.top.clone()))? {
+            let part = Arc::new(self.read_block(handle, Wait::Allowed)?);
+            all.extend(self.handles(&part)?);
+        }
+        Ok(all)
+    }
+}
+
+/// What a table has of a key.
+pub(crate) enum Lookup {
+    /// The filter says that it has nothing.
+    Skipped,
+    /// It was searched and has nothing.
+    Absent,
+    /// It has this.
+    Hit(Hit),
+}
+
+fn read_footer(name: &str, reader: &dyn BlobReader, wait: Wait) -> Result<Footer> {
+    let size = reader.size();
+    let Some(at) = size.checked_sub(FOOTER as u64) else {
+        return Ok(Footer::decode(name, size, &[])?);
+    };
+    let bytes = reader.read(at, FOOTER, wait)?;
+    Ok(Footer::decode(name, size, &bytes)?)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+/// A load that must succeed before the cursor stands somewhere again.
+#[derive(Debug, Clone, Copy)]
+enum Pending {
+    None,
+    Part(usize, Direction),
+    Block(Handle, Direction),
+}
+
+/// A place in a table.
+#[derive(Debug)]
+pub(crate) struct TableCursor {
+    table: Arc<Table>,
+    state: Arc<ReadState>,
+    part: usize,
+    parts: Option<Arc<[Handle]>>,
+    index: BlockCursor,
+    data: BlockCursor,
+    pending: Pending,
+}
+
+impl TableCursor {
+    pub(crate) fn new(table: Arc<Table>, state: Arc<ReadState>) -> Self {
+        let empty = Arc::new(Block::empty());
+        Self {
+            table,
+            state,
+            part: 0,
+            parts: None,
+            index: BlockCursor::new(empty.clone()),
+            data: BlockCursor::new(empty),
+            pending: Pending::None,
+        }
+    }
+
+    /// Goes over to another table, keeping the memory.
+    pub(crate) fn reset(&mut self, table: Arc<Table>) {
+        self.table = table;
+        self.parts = None;
+        self.pending = Pending::None;
+        let empty = Arc::new(Block::empty());
+        self.index.reset(empty.clone());
+        self.data.reset(empty);
+    }
+
+    fn parts(&mut self) -> Result<Arc<[Handle]>> {
+        if let Some(parts) = &self.parts {
+            return Ok(parts.clone());
+        }
+        self.state.tables_read.fetch_add(1, Ordering::Relaxed);
+        let tail = self.table.tail(self.state.wait())?;
+        let handles: Arc<[Handle]> = self.table.handles(&Arc::new(tail.top.clone()))?.into();
+        self.parts = Some(handles.clone());
+        Ok(handles)
+    }
+
+    fn load_part(&mut self, number: usize) -> Result<bool> {
+        let parts = self.parts()?;
+        let Some(handle) = parts.get(number) else {
+            return Ok(false);
+        };
+        let mut read = 0;
+        let wait = self.state.wait();
+        let tail = self.table.tail(wait)?;
+        let block = self.table.part(&tail, number, *handle, wait, &mut read)?;
+        drop(tail);
+        self.index.reset(block);
+        self.part = number;
+        Ok(true)
+    }
+
+    fn load_data(&mut self, handle: Handle) -> Result<()> {
+        let mut read = 0;
+        let block = self.table.block(handle, self.state.wait(), &mut read)?;
+        self.state.blocks_read.fetch_add(read, Ordering::Relaxed);
+        self.data.reset(block);
+        Ok(())
+    }
+
+    fn index_handle(&self) -> Result<Handle> {
+        Handle::decode(self.index.value()).ok_or_else(|| self.damaged())
+    }
+
+    fn damaged(&self) -> Error {
+        self.table.damaged(self.table.meta.index_at)
+    }
+
+    /// Does what is pending; may be called again after an error that says that it must not wait.
+    fn resolve(&mut self) -> Result<()> {
+        loop {
+            match self.pending {
+                Pending::None => return Ok(()),
+                Pending::Part(number, direction) => {
+                    if !self.load_part(number)? {
+                        self.pending = Pending::None;
+                        self.data.reset(Arc::new(Block::empty()));
+                        return Ok(());
+                    }
+                    let moved = match direction {
+                        Direction::Forward => self.index.seek_first(),
+                        Direction::Backward => self.index.seek_last(),
+                    };
+                    moved.ok_or_else(|| self.damaged())?;
+                    self.pending = Pending::Block(self.index_handle()?, direction);
+                }
+                Pending::Block(handle, direction) => {
+                    self.load_data(handle)?;
+                    let moved = match direction {
+                        Direction::Forward => self.data.seek_first(),
+                        Direction::Backward => self.data.seek_last(),
+                    };
+                    moved.ok_or_else(|| self.damaged())?;
+                    self.pending = Pending::None;
+                }
+            }
+        }
+    }
+
+    /// Loads the part and the block that may hold (`key`, `commit`) and all before it; false when
+    /// every entry sorts before it.
+    fn approach(&mut self, key: &[u8], commit: Commit) -> Result<bool> {
+        self.pending = Pending::None;
+        let number = {
+            let tail = self.table.tail(self.state.wait())?;
+            self.table.first_not_before(&tail.top, key, commit)?
+        };
+        let Some((number, _)) = number else {
+            return Ok(false);
+        };
+        self.load_part(number)?;
+        self.index.seek(key, commit).ok_or_else(|| self.damaged())?;
+        if !self.index.valid() {
+            return Ok(false);
+        }
+        let handle = self.index_handle()?;
+        self.load_data(handle)?;
+        Ok(true)
+    }
+}
+
+impl Cursor for TableCursor {
+    fn seek(&mut self, key: &[u8], commit: Commit) -> Result<()> {
+        if !self.approach(key, commit)? {
+            self.data.reset(Arc::new(Block::empty()));
+            return Ok(());
+        }
+        self.data.seek(key, commit).ok_or_else(|| self.damaged())?;
+        if !self.data.valid() {
+            self.step(Direction::Forward)?;
+        }
+        Ok(())
+    }
+
+    fn seek_first(&mut self) -> Result<()> {
+        self.pending = Pending::Part(0, Direction::Forward);
+        self.resolve()
+    }
+
+    fn seek_before(&mut self, key: &[u8], commit: Commit) -> Result<()> {
+        if !self.approach(key, commit)? {
+            return self.seek_last();
+        }
+        self.data.seek_before(key, commit).ok_or_else(|| self.damaged())?;
+        if !self.data.valid() {
+            self.step(Direction::Backward)?;
+        }
+        Ok(())
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        let last = self.parts()?.len().saturating_sub(1);
+        self.pending = Pending::Part(last, Direction::Backward);
+        self.resolve()
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        if let Pending::None = self.pending {
+            self.data.next().ok_or_else(|| self.damaged())?;
+            if self.data.valid() {
+                return Ok(());
+            }
+            return self.step(Direction::Forward);
+        }
+        self.resolve()
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        if let Pending::None = self.pending {
+            self.data.prev().ok_or_else(|| self.damaged())?;
+            if self.data.valid() {
+                return Ok(());
+            }
+            return self.step(Direction::Backward);
+        }
+        self.resolve()
+    }
+
+    fn valid(&self) -> bool {
+        self.data.valid()
+    }
+
+    fn key(&self) -> &[u8] {
+        self.data.key()
+    }
+
+    fn commit(&self) -> Commit {
+        self.data.commit()
+    }
+
+    fn tag(&self) -> Tag {
+        self.data.tag()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.data.value()
+    }
+}
+
+impl TableCursor {
+    /// Goes to the block after or before the current one.
+    fn step(&mut self, direction: Direction) -> Result<()> {
+        let moved = match direction {
+            Direction::Forward => self.index.next(),
+            Direction::Backward => self.index.prev(),
+        };
+        moved.ok_or_else(|| self.damaged())?;
+        self.pending = if self.index.valid() {
+            Pending::Block(self.index_handle()?, direction)
+        } else {
+            match direction {
+                Direction::Forward => Pending::Part(self.part + 1, direction),
+                Direction::Backward => match self.part.checked_sub(1) {
+                    Some(before) => Pending::Part(before, direction),
+                    None => Pending::None,
+                },
+            }
+        };
+        self.resolve()
+    }
+}

@@ -1,0 +1,119 @@
+//! The engine's words as types: commits, names of segments and keyspaces, kinds of entries.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One atomic write. Dense, starts at 1; also the version of everything it wrote. `Commit(0)` is
+/// the empty database.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Commit(pub u64);
+
+impl Commit {
+    /// The empty database.
+    pub const ZERO: Commit = Commit(0);
+    /// Later than every commit: "the newest".
+    pub const MAX: Commit = Commit(u64::MAX);
+}
+
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Number of a keyspace; never used again after a drop.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct KeyspaceId(pub u32);
+
+/// Name of a table: the epoch of the writer that made it and a counter, so that no two writers and
+/// no two flushes can ever choose the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SegmentId(pub u64);
+
+const COUNTER_BITS: u32 = 36;
+
+impl SegmentId {
+    pub(crate) fn new(epoch: u64, counter: u64) -> Self {
+        debug_assert!(counter < 1 << COUNTER_BITS);
+        Self(epoch << COUNTER_BITS | counter)
+    }
+
+    /// Epoch of the writer that made it.
+    pub fn epoch(self) -> u64 {
+        self.0 >> COUNTER_BITS
+    }
+
+    /// The blob that holds it.
+    pub fn blob(self) -> String {
+        format!("sst/{:016x}.sst", self.0)
+    }
+
+    pub(crate) fn of_blob(name: &str) -> Option<Self> {
+        let hex = name.strip_prefix("sst/")?.strip_suffix(".sst")?;
+        (hex.len() == 16)
+            .then(|| u64::from_str_radix(hex, 16).ok())?
+            .map(Self)
+    }
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.blob())
+    }
+}
+
+/// What an entry does, and whether older versions of its key were thinned away below it.
+///
+/// One byte, the same in memtable, log and table: the low bits are the kind, the high bit the mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag(u8);
+
+impl Tag {
+    pub(crate) const DELETE: Tag = Tag(0);
+    pub(crate) const PUT: Tag = Tag(1);
+    const TRUNCATED: u8 = 0x80;
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Tag> {
+        (byte & !Self::TRUNCATED <= 1).then_some(Tag(byte))
+    }
+
+    pub(crate) fn byte(self) -> u8 {
+        self.0
+    }
+
+    pub(crate) fn is_put(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    pub(crate) fn is_truncated(self) -> bool {
+        self.0 & Self::TRUNCATED != 0
+    }
+
+    pub(crate) fn truncated(self) -> Tag {
+        Tag(self.0 | Self::TRUNCATED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segment_names_of_different_writers_never_meet_and_read_back() {
+        let a = SegmentId::new(1, 5);
+        let b = SegmentId::new(2, 5);
+        assert_ne!(a.blob(), b.blob());
+        assert_eq!(SegmentId::of_blob(&b.blob()), Some(b));
+        assert_eq!(b.epoch(), 2);
+        for foreign in ["sst/xyz.sst", "sst/12.sst", "wal/0000000000000001.sst", "sst/000000000000000g.sst"] {
+            assert_eq!(SegmentId::of_blob(foreign), None);
+        }
+    }
+}

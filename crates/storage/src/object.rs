@@ -33,8 +33,8 @@ use std::time::Duration;
 pub const MAX_CONDITIONAL_BYTES: usize = 64 << 20;
 /// The most bytes asked for in one request, so that a request ends within its time limit.
 const MAX_REQUEST_BYTES: u64 = 16 << 20;
-/// Attempts at a request that can be repeated without harm.
-const ATTEMPTS: u32 = 3;
+/// Attempts at a request that can be repeated without harm, when its connection breaks.
+const ATTEMPTS: u32 = 5;
 /// The pause before the second attempt; it doubles from there.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -43,7 +43,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// [`Blobs::put_if_absent`] compares bytes to learn whose put won after a lost answer. Its contract:
 /// **the bytes of every conditional put are unique to the attempt** (they carry a writer and attempt
 /// id). Two callers who put equal bytes under one name are both told
-/// [`PutOutcome::Created`].
+/// [`PutOutcome::Created`]. An error leaves open whether the blob was or will be written.
 #[derive(Clone)]
 pub struct ObjectBlobs {
     store: Arc<dyn ObjectStore>,
@@ -218,7 +218,8 @@ impl Target {
     }
 }
 
-/// Repeats a request that does no harm when carried out twice, while its failure may pass.
+/// Repeats a request that does no harm when carried out twice, when its connection breaks. Refusals
+/// for the moment (429, 5xx) the client has repeated already.
 async fn retrying<T, F, Fut>(mut request: F) -> object_store::Result<T>
 where
     F: FnMut() -> Fut,

@@ -20,7 +20,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests of one store under way at once; more wait for their turn.
 const MAX_REQUESTS: usize = 64;
 /// Repeats of a request that the store or the network refused for the moment.
-const MAX_RETRIES: usize = 6;
+const MAX_RETRIES: usize = 7;
 /// No repeat starts later than this after the first request.
 const RETRY_LIMIT: Duration = Duration::from_secs(20);
 /// The first pause between repeats; pauses grow from here, with jitter.

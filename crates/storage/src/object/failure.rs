@@ -25,7 +25,10 @@ pub(super) enum Verdict {
     Refused,
     /// The store was not reached.
     Unreachable,
-    /// It may or may not have been carried out, and trying again may help.
+    /// The store stayed overloaded or broken through all the client's own repeats. It may or may
+    /// not have been carried out.
+    Busy,
+    /// The connection broke. It may or may not have been carried out, and trying again may help.
     Uncertain,
 }
 
@@ -43,6 +46,7 @@ pub(super) fn verdict(error: &object_store::Error) -> Verdict {
         | E::UnknownConfigurationKey { .. } => Verdict::Refused,
         _ => match (status(error), transport(error)) {
             (Some(400..=407 | 410..=428 | 430..=499), _) => Verdict::Refused,
+            (Some(_), _) => Verdict::Busy,
             (None, Some(HttpErrorKind::Connect)) => Verdict::Unreachable,
             _ => Verdict::Uncertain,
         },
@@ -186,8 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn a_server_error_is_uncertain() {
+    fn a_server_error_leaves_the_outcome_open() {
         let error = generic("Server returned non-2xx status code: 500 Internal Server Error: ");
-        assert_eq!(verdict(&error), Verdict::Uncertain);
+        assert_eq!(verdict(&error), Verdict::Busy);
+        assert_eq!(verdict(&generic("connection closed")), Verdict::Uncertain);
     }
 }

@@ -65,7 +65,7 @@ fn mixed(seed: u64) -> FaultPlan {
         half_write: 100,
         delay: 100,
         delay_max: Duration::from_millis(5),
-        crash_at: None,
+        ..FaultPlan::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The pure part of [`super::FaultyBlobs`]: which call goes wrong, and how, as a function of the
 //! seed and the number of the call.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a store is asked to do.
@@ -129,23 +130,29 @@ pub struct FaultPlan {
     pub delay: u16,
     /// The longest delay.
     pub delay_max: Duration,
-    /// The number of the call at which the machine stops, counted from 1.
-    pub crash_at: Option<u64>,
+    /// The faults of single calls, by number, counted from 1. They come before the chances.
+    pub at: BTreeMap<u64, Injected>,
 }
 
 impl FaultPlan {
-    /// A plan in which nothing goes wrong but a crash at call `number`, counted from 1.
-    pub fn crash_at(number: u64) -> Self {
+    /// A plan in which nothing goes wrong but call `number`, counted from 1: for walking a fault
+    /// through every call of a run.
+    pub fn at(number: u64, fault: Injected) -> Self {
         Self {
-            crash_at: Some(number),
+            at: BTreeMap::from([(number, fault)]),
             ..Self::default()
         }
     }
 
+    /// A plan in which nothing goes wrong but a crash at call `number`, counted from 1.
+    pub fn crash_at(number: u64) -> Self {
+        Self::at(number, Injected::Crash)
+    }
+
     /// What goes wrong with a call.
     pub(super) fn fault(&self, number: u64, kind: CallKind, bytes: usize) -> Option<Injected> {
-        if self.crash_at == Some(number) {
-            return Some(Injected::Crash);
+        if let Some(fault) = self.at.get(&number) {
+            return Some(*fault);
         }
         // The numbers of one call do not depend on those drawn for another.
         let mut rng = fastrand::Rng::with_seed(self.seed.wrapping_add(number << 20));

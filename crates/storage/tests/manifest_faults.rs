@@ -1,9 +1,10 @@
-//! Commits that another process overtakes at the worst moment.
+//! Manifests under faults: a failure at every single call, and commits that another process
+//! overtakes at the worst moment.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use siltstone_storage::{
-    Blobs, CallKind, Env, FaultPlan, FaultyBlobs, ManifestState, ManifestStore, ManualClock,
-    MemBlobs, Result, Role, SeededRng,
+    Blobs, CallKind, Env, FaultPlan, FaultyBlobs, Injected, ManifestState, ManifestStore,
+    ManualClock, MemBlobs, Result, Role, SeededRng,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,5 +80,59 @@ fn an_edit_overtaken_right_after_it_won_is_not_applied_twice() {
         let ours = edits.iter().filter(|edit| **edit == 1).count();
         assert_eq!(ours, 1, "overtaken by {overtaking}: {edits:?}");
         assert_eq!(edits.len(), 1 + usize::from(overtaking), "{edits:?}");
+    }
+}
+
+/// Opens, commits the edits 1 to 5 and sweeps, opening again after every failure. Gives back the
+/// edits whose commits were acknowledged.
+fn writes_through(store: &FaultyBlobs) -> Vec<u8> {
+    let mut acknowledged = Vec::new();
+    let mut open = None;
+    for edit in 1..=5 {
+        if store.is_crashed() {
+            store.revive();
+        }
+        if open.is_none() {
+            let seed = 100 + store.calls();
+            let env = env(Arc::new(store.clone()), seed);
+            open = ManifestStore::open(env, Role::Writer, || Edits(vec![])).ok();
+        }
+        let Some(writer) = &open else {
+            continue;
+        };
+        match add(writer, edit).and_then(|_| {
+            acknowledged.push(edit);
+            writer.sweep(&[])
+        }) {
+            Ok(_) => {}
+            Err(_) => open = None,
+        }
+    }
+    store.revive();
+    acknowledged
+}
+
+#[test]
+fn a_fault_at_any_single_call_neither_loses_nor_repeats_an_edit() {
+    let faulty = |plan: FaultPlan| {
+        let clock = Arc::new(ManualClock::default());
+        FaultyBlobs::new(Arc::new(MemBlobs::bucket()), clock, plan)
+    };
+    let whole = faulty(FaultPlan::default());
+    assert_eq!(writes_through(&whole), [1, 2, 3, 4, 5]);
+    assert!(whole.calls() > 20, "{}", whole.calls());
+    for fault in [Injected::ErrorBefore, Injected::ErrorAfter, Injected::Crash] {
+        for number in 1..=whole.calls() {
+            let store = faulty(FaultPlan::at(number, fault));
+            let acknowledged = writes_through(&store);
+            let reader = env(Arc::new(store.clone()), 9);
+            let found = ManifestStore::open(reader, Role::Reader, || Edits(vec![])).unwrap();
+            let found = found.current().state.0.clone();
+            let what = format!("{fault:?} at {}", store.trace()[number as usize - 1]);
+            assert!(found.is_sorted_by(|a, b| a < b), "{what}: {found:?}");
+            for edit in acknowledged {
+                assert!(found.contains(&edit), "{what}: {edit} is lost of {found:?}");
+            }
+        }
     }
 }

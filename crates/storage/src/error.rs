@@ -79,6 +79,15 @@ pub enum Error {
         /// Epoch of the writer that took over.
         theirs: u64,
     },
+    /// No credentials were given for the store. They are never guessed or asked of a metadata
+    /// service.
+    #[error("{store}: no credentials; {what}")]
+    Credentials {
+        /// The store.
+        store: String,
+        /// What to set.
+        what: &'static str,
+    },
     /// The store accepts conditional puts and ignores the condition: unsafe for any database.
     #[error(
         "{store}: the store ignores put-if-absent (two creations of one name both succeeded). Use a store that honours If-None-Match"

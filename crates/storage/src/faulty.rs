@@ -294,6 +294,10 @@ impl Blobs for FaultyBlobs {
         self.call(CallKind::Delete, name, 0, || self.0.inner.delete(name))
     }
 
+    fn sync(&self, name: &str) -> Result<()> {
+        self.call(CallKind::Sync, name, 0, || self.0.inner.sync(name))
+    }
+
     fn can_append(&self) -> bool {
         self.0.inner.can_append()
     }

@@ -7,7 +7,8 @@
 mod agents;
 
 use agents::{
-    Action, Bounds, Compactor, FIRST_OUTPUT, Mistake, Reader, Records, State, Which, Writer,
+    Action, Bounds, Compactor, Deletion, FIRST_OUTPUT, Mistake, Reader, Records, State, Which,
+    Writer,
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -60,11 +61,18 @@ impl Model for Bounds {
             }
             Reader::Dead(_) => actions.push(Action::LeaseEnds),
         }
-        if state.deleting.is_empty() {
-            actions.push(Action::TryRetire);
-        } else {
+        if !state.deleting.is_empty() {
             actions.push(Action::Delete);
-            actions.extend(may_crash.then_some(Action::CrashDeleter));
+        } else if !state.deleted.is_empty() {
+            actions.push(Action::RemoveRetired);
+        } else {
+            actions.push(match self.deletion {
+                Deletion::RetireFirst => Action::TryRetire,
+                Deletion::DeleteFirst => Action::FindRetirable,
+            });
+        }
+        if may_crash && !(state.deleting.is_empty() && state.deleted.is_empty()) {
+            actions.push(Action::CrashDeleter);
         }
         if !state.orphans().is_empty() {
             actions.push(Action::Sweep);
@@ -81,7 +89,14 @@ impl Model for Bounds {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(NO_LOST_APPEND, |_, state: &State| {
-                state.acknowledged.iter().all(|record| {
+                let live: Vec<u8> = state.log.live().iter().map(|s| s.id).collect();
+                state
+                    .read(&live)
+                    .is_some_and(|records| records.is_superset(&state.acknowledged))
+            }),
+            Property::always(OLD_NAMES_LEAD, |_, state: &State| {
+                let mut known = state.acknowledged.difference(&state.forgotten);
+                known.all(|record| {
                     let holders = state.log.resolve(record);
                     state
                         .read(&holders)
@@ -141,6 +156,7 @@ impl Model for Bounds {
 }
 
 const NO_LOST_APPEND: &str = "no append is lost";
+const OLD_NAMES_LEAD: &str = "an old name leads to what it held";
 const NO_DANGLING: &str = "no live name dangles";
 const READER_FINDS_ALL: &str = "a pinned reader finds all it pinned";
 const NO_PINNED_HANDED_OUT: &str = "no pinned segment is handed out";
@@ -153,6 +169,7 @@ fn bounds(mistake: Mistake) -> Bounds {
         compactions: 2,
         reads: 2,
         crashes: 1,
+        deletion: Deletion::RetireFirst,
         mistake,
     }
 }
@@ -172,6 +189,14 @@ fn check(bounds: Bounds) {
 #[test]
 fn the_segment_log_keeps_its_promises_in_every_interleaving() {
     check(bounds(Mistake::None));
+}
+
+#[test]
+fn it_keeps_them_when_blobs_are_deleted_before_their_names() {
+    check(Bounds {
+        deletion: Deletion::DeleteFirst,
+        ..bounds(Mistake::None)
+    });
 }
 
 /// More of everything: about two million states.

@@ -31,7 +31,7 @@ pub enum CallKind {
     OpenAppend,
     /// `Appender::append`.
     Append,
-    /// `Appender::sync`.
+    /// `Appender::sync` and `Blobs::sync`.
     Sync,
 }
 

@@ -33,7 +33,17 @@ pub(crate) struct Bounds {
     pub(crate) compactions: u8,
     pub(crate) reads: u8,
     pub(crate) crashes: u8,
+    pub(crate) deletion: Deletion,
     pub(crate) mistake: Mistake,
+}
+
+/// The two ways to delete replaced segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deletion {
+    /// Take the names out of the log, then delete the blobs; redirects stay.
+    RetireFirst,
+    /// Delete the blobs, then take the names and their redirects out of the log.
+    DeleteFirst,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,6 +86,10 @@ pub(crate) struct State {
     pub(crate) reader: Reader,
     /// What the deleter was handed and has not deleted yet.
     pub(crate) deleting: Vec<Id>,
+    /// What the deleter has deleted and the log still lists as replaced.
+    pub(crate) deleted: Vec<Id>,
+    /// Names whose redirects the log has forgotten.
+    pub(crate) forgotten: BTreeSet<Id>,
     pub(crate) outputs: u8,
     pub(crate) appends: u8,
     pub(crate) compactions: u8,
@@ -106,7 +120,9 @@ pub(crate) enum Action {
     Unpin,
     LeaseEnds,
     TryRetire,
+    FindRetirable,
     Delete,
+    RemoveRetired,
     Sweep,
     CrashWriter(usize),
     CrashCompactor(usize),
@@ -135,6 +151,8 @@ impl State {
             compactors: [Compactor::Idle, Compactor::Idle],
             reader: Reader::Idle,
             deleting: Vec::new(),
+            deleted: Vec::new(),
+            forgotten: BTreeSet::new(),
             outputs: 0,
             appends: 0,
             compactions: 0,
@@ -296,10 +314,29 @@ impl State {
                     return None;
                 }
             }
+            Action::FindRetirable => {
+                let nobody = Pins::default();
+                let pins = match model.mistake {
+                    Mistake::IgnorePins => &nobody,
+                    _ => &self.pins,
+                };
+                self.deleting = self.log.retirable(pins);
+                if self.deleting.is_empty() {
+                    return None;
+                }
+            }
             Action::Delete => {
                 let id = self.deleting.pop()?;
                 self.blobs.remove(&id);
                 self.seen.deleted = true;
+                if self.log.retired().any(|retired| *retired == id) {
+                    self.deleted.push(id);
+                }
+            }
+            Action::RemoveRetired => {
+                let deleted = std::mem::take(&mut self.deleted);
+                self.log.remove_retired(&deleted);
+                self.forgotten.extend(deleted);
             }
             Action::Sweep => {
                 for id in self.orphans() {
@@ -315,7 +352,10 @@ impl State {
                 };
                 self.reader = Reader::Dead(version);
             }
-            Action::CrashDeleter => self.deleting.clear(),
+            Action::CrashDeleter => {
+                self.deleting.clear();
+                self.deleted.clear();
+            }
         }
         Some(())
     }

@@ -1,7 +1,7 @@
 //! Where a database lives: a folder or a bucket, from a URL.
 
 use crate::error::{Error, Result};
-use siltstone_storage::{Blobs, Env, FolderLock, LocalBlobs};
+use siltstone_storage::{Blobs, Env, FolderLock, LocalBlobs, ObjectBlobs, probe_put_if_absent};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Location {
             }
             Self::Bucket { .. } => {
                 let env = Env::system(self.bucket()?);
-                self.probe(&env)?;
+                probe_put_if_absent(&*env.blobs, &*env.rng)?;
                 Ok((env, None))
             }
         }
@@ -130,14 +130,20 @@ impl Location {
     }
 
     fn bucket(&self) -> Result<Arc<dyn Blobs>> {
-        Err(Error::Url {
-            url: self.to_string(),
-            what: "buckets are not built in".into(),
-        })
-    }
-
-    fn probe(&self, _env: &Env) -> Result<()> {
-        Ok(())
+        let Self::Bucket {
+            scheme,
+            bucket,
+            prefix,
+        } = self
+        else {
+            unreachable!("called for buckets only");
+        };
+        let blobs = match *scheme {
+            "gs" => ObjectBlobs::gcs_from_env(bucket, prefix)?,
+            "az" => ObjectBlobs::azure_from_env(bucket, prefix)?,
+            _ => ObjectBlobs::s3_from_env(bucket, prefix)?,
+        };
+        Ok(Arc::new(blobs))
     }
 }
 

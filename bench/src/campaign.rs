@@ -18,13 +18,16 @@ use crate::svg;
 
 /// The engine that is compared; all other log-structured ones set the bar.
 const OWN: &str = "siltstone";
+/// The engine that only runs if it is named.
+const FLOOR: &str = "floor";
 /// A child that takes longer is stuck.
 const CHILD_LIMIT: Duration = Duration::from_secs(900);
 
 /// What to run and where to put the results.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Engines to run, by name, separated by commas [default: all in this build].
+    /// Engines to run, by name, separated by commas [default: all in this build but
+    /// `floor`, a bare log and map].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     engines: Vec<String>,
     /// Workloads to run, separated by commas [default: all].
@@ -121,12 +124,16 @@ fn chosen_engines(names: &[String]) -> Result<Vec<&'static str>> {
         })
         .collect();
     let chosen = chosen?;
-    let all: Vec<_> = built().map(|about| about.name).collect();
+    let all: Vec<_> = built()
+        .map(|about| about.name)
+        .filter(|name| *name != FLOOR)
+        .collect();
     match (chosen.is_empty(), all.is_empty()) {
         (false, _) => Ok(chosen),
         (true, false) => Ok(all),
         (true, true) => Err(Error::Usage(
-            "this build has no engine; add --features peers (or peers-rocksdb)".to_owned(),
+            "this build has no database to measure; add --features peers (or peers-rocksdb)"
+                .to_owned(),
         )),
     }
 }

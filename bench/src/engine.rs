@@ -13,15 +13,23 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + S
 
 /// The kind of tree inside; ratios are taken against the best log-structured peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    dead_code,
+    reason = "a build without peers has no engine of some kinds"
+)]
 pub(crate) enum Family {
     /// A log-structured merge tree.
     Lsm,
-    /// A B+tree; measured beside, never the bar.
-    BTree,
+    /// Anything else, such as a B+tree; measured beside, never the bar.
+    Other,
 }
 
 /// How concurrent callers of an engine are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    dead_code,
+    reason = "a build without peers has no engine of some kinds"
+)]
 pub(crate) enum Drive {
     /// One operating system thread a caller; the engine's futures never wait.
     Threads,
@@ -40,6 +48,10 @@ pub(crate) enum Compression {
 
 /// What every engine is opened with.
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    dead_code,
+    reason = "a build without peers has no engine that reads all of it"
+)]
 pub(crate) struct Config {
     /// Bytes for blocks held for reads.
     pub(crate) cache_bytes: usize,

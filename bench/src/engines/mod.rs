@@ -1,8 +1,9 @@
 //! The databases that can take part, by name. To add one: a file here that implements
-//! [`Engine`], a feature in `Cargo.toml`, and its three lines below.
+//! [`Engine`], its `mod` line, and its line in the list below (with a feature if it is a peer).
 
 #[cfg(feature = "fjall")]
 mod fjall;
+mod floor;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "rocksdb")]
@@ -32,41 +33,39 @@ pub(crate) trait Visit {
     fn visit<E: Engine>(self) -> Self::Output;
 }
 
+/// One line an engine: its name, and its type if this build has it.
 macro_rules! engines {
-    ($($feature:literal => $engine:path,)*) => {
+    ($($name:literal $(if $feature:literal)? => $engine:path,)*) => {
         /// Every database, in the order of the table, whether built in or not.
         pub(crate) const ALL: &[About] = &[$(
-            #[cfg(feature = $feature)]
-            About {
-                name: <$engine as Engine>::NAME,
-                family: Some(<$engine as Engine>::FAMILY),
-            },
-            #[cfg(not(feature = $feature))]
-            About { name: $feature, family: None },
+            #[cfg(all($(feature = $feature)?))]
+            About { name: $name, family: Some(<$engine as Engine>::FAMILY) },
+            $(
+                #[cfg(not(feature = $feature))]
+                About { name: $name, family: None },
+            )?
         )*];
 
         /// Runs `visitor` for the engine called `name`.
         pub(crate) fn dispatch<V: Visit>(name: &str, visitor: V) -> Result<V::Output> {
             match name {
                 $(
-                    #[cfg(feature = $feature)]
-                    <$engine as Engine>::NAME => Ok(visitor.visit::<$engine>()),
+                    #[cfg(all($(feature = $feature)?))]
+                    $name => Ok(visitor.visit::<$engine>()),
                 )*
-                _ => {
-                    drop(visitor);
-                    Err(unknown(name))
-                }
+                _ => Err(unknown(name)),
             }
         }
     };
 }
 
 engines! {
-    "rocksdb" => rocksdb::RocksDb,
-    "fjall" => fjall::Fjall,
-    "surrealkv" => surrealkv::SurrealKv,
-    "slatedb" => slatedb::SlateDb,
-    "redb" => redb::Redb,
+    "rocksdb" if "rocksdb" => rocksdb::RocksDb,
+    "fjall" if "fjall" => fjall::Fjall,
+    "surrealkv" if "surrealkv" => surrealkv::SurrealKv,
+    "slatedb" if "slatedb" => slatedb::SlateDb,
+    "redb" if "redb" => redb::Redb,
+    "floor" => floor::Floor,
 }
 
 /// The error for a name that [`dispatch`] cannot serve.

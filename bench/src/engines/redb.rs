@@ -30,7 +30,7 @@ impl Redb {
 
 impl Engine for Redb {
     const NAME: &'static str = "redb";
-    const FAMILY: Family = Family::BTree;
+    const FAMILY: Family = Family::Other;
     const WRITES: Drive = Drive::Threads;
     const READS: Drive = Drive::Threads;
 

@@ -165,3 +165,54 @@ impl Meter {
 fn ensure(right: bool, what: &str) -> crate::engine::Result<()> {
     if right { Ok(()) } else { Err(what.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(step: Step, dir: &std::path::Path) -> Job {
+        Job {
+            step,
+            engine: "floor".to_owned(),
+            dir: dir.to_path_buf(),
+            entries: 10_000,
+            seconds: Some(1),
+            memory_mib: 64,
+            memtable_mib: 16,
+            compress: true,
+        }
+    }
+
+    fn run(step: Step, dir: &std::path::Path) -> Vec<Row> {
+        let job = job(step, dir);
+        crate::engines::dispatch("floor", Runner { job: &job })
+            .unwrap()
+            .unwrap()
+    }
+
+    #[test]
+    fn every_workload_in_one_process_gives_figures() {
+        let loaded = tempfile::tempdir().unwrap();
+        assert!(run(Step::Load, loaded.path()).is_empty());
+        for workload in <Workload as clap::ValueEnum>::value_variants() {
+            if *workload == Workload::OpenAfterKill {
+                continue; // Needs the program itself as a child.
+            }
+            let fresh = tempfile::tempdir().unwrap();
+            let dir = if workload.wants_loaded() {
+                loaded.path()
+            } else {
+                fresh.path()
+            };
+            let rows = run(Step::Measure(*workload), dir);
+            assert!(!rows.is_empty());
+            for row in rows {
+                assert!(row.workload.starts_with(workload.name()), "{row:?}");
+                assert!(
+                    row.ops_per_s > 0.0 && row.p50_us > 0.0 && row.disk_bytes > 0,
+                    "{row:?}"
+                );
+            }
+        }
+    }
+}

@@ -46,7 +46,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(32..))]
     memory_mib: u64,
     /// Of the memory, the write buffer, in MiB [default: a quarter].
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     memtable_mib: Option<u64>,
     /// Compression of table blocks.
     #[arg(long, value_enum, default_value = "lz4")]
@@ -63,6 +63,13 @@ pub(crate) struct Options {
     svg: Option<PathBuf>,
 }
 
+impl Options {
+    /// The write buffer of each engine in MiB.
+    fn memtable_mib(&self) -> u64 {
+        self.memtable_mib.unwrap_or(self.memory_mib / 4)
+    }
+}
+
 /// Runs everything that `options` ask for and reports it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let engines = chosen_engines(&options.engines)?;
@@ -70,6 +77,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         [] => Workload::value_variants().to_vec(),
         some => some.to_vec(),
     };
+    if options.memtable_mib() >= options.memory_mib {
+        return Err(Error::Usage(
+            "--memtable-mib must be below --memory-mib".to_owned(),
+        ));
+    }
     let folder = Folder::create(&options.dir)?;
     let mut rounds: Vec<Row> = Vec::new();
     let mut failures = Vec::new();
@@ -145,12 +157,6 @@ fn is_bar(engine: &str) -> bool {
 
 /// Runs one workload on one engine, loading a database for it first if it wants one.
 fn run_one(options: &Options, folder: &Path, workload: Workload, engine: &str) -> Result<Vec<Row>> {
-    let memtable_mib = options.memtable_mib.unwrap_or(options.memory_mib / 4);
-    if memtable_mib >= options.memory_mib {
-        return Err(Error::Usage(
-            "--memtable-mib must be below --memory-mib".to_owned(),
-        ));
-    }
     let kept = folder.join(format!("{engine}-loaded"));
     let own = folder.join(format!("{engine}-run"));
     let job = Job {
@@ -164,7 +170,7 @@ fn run_one(options: &Options, folder: &Path, workload: Workload, engine: &str) -
         entries: options.entries,
         seconds: options.seconds,
         memory_mib: options.memory_mib as usize,
-        memtable_mib: memtable_mib as usize,
+        memtable_mib: options.memtable_mib() as usize,
         compress: options.compression == Compression::Lz4,
     };
     if workload.wants_loaded() && !kept.exists() {

@@ -151,8 +151,8 @@ impl<E: Engine> Driver<E> {
         Ok(())
     }
 
-    /// Merges everything into as few tables as the engine can.
-    pub(crate) fn compact(&mut self) -> Result<()> {
+    /// Merges everything into as few tables as the engine can; false if it cannot be asked to.
+    pub(crate) fn compact(&mut self) -> Result<bool> {
         let engine = Arc::get_mut(&mut self.engine).expect("no caller is running");
         self.runtime
             .block_on(engine.compact())

@@ -113,8 +113,9 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     /// waits until the process is quiet.
     fn settle(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Merges everything into as few tables as the engine can and returns when done.
-    fn compact(&mut self) -> impl Future<Output = Result<()>> + Send;
+    /// Merges everything into as few tables as the engine can and returns when done; false if the
+    /// engine cannot be asked to.
+    fn compact(&mut self) -> impl Future<Output = Result<bool>> + Send;
 
     /// Closes cleanly.
     fn close(self) -> impl Future<Output = Result<()>> + Send;

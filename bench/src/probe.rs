@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Counters {
     /// Bytes this process caused to be sent to storage (dirtied pages, log included).
     pub(crate) written_bytes: u64,
+    /// Bytes this process passed to write calls.
+    pub(crate) called_bytes: u64,
     /// Processor time of all threads, user and system, in microseconds (steps of 10 ms).
     pub(crate) cpu_us: u64,
 }
@@ -32,6 +34,7 @@ impl Counters {
             .sum();
         Self {
             written_bytes: field(&io, "write_bytes:"),
+            called_bytes: field(&io, "wchar:"),
             cpu_us: ticks * 10_000,
         }
     }
@@ -40,6 +43,7 @@ impl Counters {
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
+            called_bytes: self.called_bytes.saturating_sub(earlier.called_bytes),
             cpu_us: self.cpu_us.saturating_sub(earlier.cpu_us),
         }
     }

@@ -25,9 +25,9 @@ pub(crate) fn json_lines(rows: &[Row]) -> String {
     })
 }
 
-const COLUMNS: [&str; 12] = [
-    "engine", "ops/s", "p50", "p99", "p99.9", "longest", "cpu/op", "disk", "w-amp", "rss", "anon",
-    "to best",
+const COLUMNS: [&str; 13] = [
+    "engine", "ops/s", "p50", "p99", "p99.9", "longest", "cpu/op", "disk", "w-amp", "w-call",
+    "rss", "anon", "to best",
 ];
 
 /// All rows as a table, one block a workload.
@@ -52,7 +52,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     text
 }
 
-fn cells(row: &Row) -> [String; 12] {
+fn cells(row: &Row) -> [String; 13] {
     [
         row.engine.clone(),
         count(row.ops_per_s),
@@ -64,6 +64,8 @@ fn cells(row: &Row) -> [String; 12] {
         mebibytes(row.disk_bytes),
         row.write_amp
             .map_or_else(String::new, |amp| format!("{amp:.2}")),
+        row.write_call_amp
+            .map_or_else(String::new, |amp| format!("{amp:.2}")),
         mebibytes(row.rss_bytes),
         mebibytes(row.rss_anon_bytes),
         row.ratio_to_best
@@ -71,7 +73,7 @@ fn cells(row: &Row) -> [String; 12] {
     ]
 }
 
-fn push_line(text: &mut String, cells: [String; 12]) {
+fn push_line(text: &mut String, cells: [String; 13]) {
     for (at, cell) in cells.iter().enumerate() {
         let _ = if at == 0 {
             write!(text, "  {cell:<10}")

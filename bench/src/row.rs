@@ -26,6 +26,8 @@ pub(crate) struct Row {
     pub(crate) disk_bytes: u64,
     /// Bytes sent to storage a byte of key and value written.
     pub(crate) write_amp: Option<f64>,
+    /// Bytes passed to write calls a byte of key and value written.
+    pub(crate) write_call_amp: Option<f64>,
     /// Most memory ever resident in the process.
     pub(crate) rss_bytes: u64,
     /// Most anonymous memory resident: without mapped files and page cache.

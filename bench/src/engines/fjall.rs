@@ -94,9 +94,10 @@ impl Engine for Fjall {
         Ok(())
     }
 
-    async fn compact(&mut self) -> Result<()> {
+    async fn compact(&mut self) -> Result<bool> {
         self.flush().await?;
-        Ok(self.keyspace.major_compact()?)
+        self.keyspace.major_compact()?;
+        Ok(true)
     }
 
     async fn close(self) -> Result<()> {

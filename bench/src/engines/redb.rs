@@ -96,9 +96,9 @@ impl Engine for Redb {
         self.flush().await
     }
 
-    async fn compact(&mut self) -> Result<()> {
+    async fn compact(&mut self) -> Result<bool> {
         self.database.compact()?;
-        Ok(())
+        Ok(true)
     }
 
     async fn close(self) -> Result<()> {

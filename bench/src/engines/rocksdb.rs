@@ -58,7 +58,7 @@ impl Engine for RocksDb {
         for (key, value) in entries {
             batch.put(key, value);
         }
-        Ok(self.database.write(&batch)?)
+        Ok(self.database.write(batch)?)
     }
 
     async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
@@ -100,12 +100,12 @@ impl Engine for RocksDb {
             .wait_for_compact(&WaitForCompactOptions::default())?)
     }
 
-    async fn compact(&mut self) -> Result<()> {
+    async fn compact(&mut self) -> Result<bool> {
         self.flush().await?;
         self.database.compact_range::<&[u8], &[u8]>(None, None);
-        Ok(self
-            .database
-            .wait_for_compact(&WaitForCompactOptions::default())?)
+        self.database
+            .wait_for_compact(&WaitForCompactOptions::default())?;
+        Ok(true)
     }
 
     async fn close(self) -> Result<()> {

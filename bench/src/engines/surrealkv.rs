@@ -110,8 +110,9 @@ impl Engine for SurrealKv {
         self.flush().await
     }
 
-    async fn compact(&mut self) -> Result<()> {
-        self.compact_to(None).await
+    async fn compact(&mut self) -> Result<bool> {
+        self.compact_to(None).await?;
+        Ok(true)
     }
 
     async fn close(self) -> Result<()> {

@@ -103,6 +103,7 @@ impl<E: Engine> Run<'_, E> {
     fn row(&self, meter: &Meter, latencies: &Latencies, operations: u64, user_bytes: u64) -> Row {
         let seconds = meter.seconds();
         let spent = meter.spent();
+        let per_user_byte = |bytes: u64| (user_bytes > 0).then(|| bytes as f64 / user_bytes as f64);
         Row {
             workload: match self.job.step {
                 Step::Measure(workload) => workload.name().to_owned(),
@@ -116,7 +117,8 @@ impl<E: Engine> Run<'_, E> {
             max_us: latencies.max_us(),
             cpu_us_per_op: spent.cpu_us as f64 / operations.max(1) as f64,
             disk_bytes: disk_bytes(self.job.dir()),
-            write_amp: (user_bytes > 0).then(|| spent.written_bytes as f64 / user_bytes as f64),
+            write_amp: per_user_byte(spent.written_bytes),
+            write_call_amp: per_user_byte(spent.called_bytes),
             rss_bytes: self.memory.peak_bytes(),
             rss_anon_bytes: self.memory.peak_anon_bytes(),
             entries: self.job.entries,

@@ -87,9 +87,9 @@ impl<E: Engine> Run<'_, E> {
         meter.stop();
         let mut row = self.row(&meter, &latencies, writes, writes * ENTRY_LEN);
         row.ops_per_s = rate;
-        match driver.compact().and_then(|()| driver.settle()) {
-            Ok(()) => row.compacted_disk_bytes = Some(crate::probe::disk_bytes(self.job.dir())),
-            Err(error) => eprintln!("    {error}"),
+        if driver.compact()? {
+            driver.settle()?;
+            row.compacted_disk_bytes = Some(crate::probe::disk_bytes(self.job.dir()));
         }
         driver.close()?;
         // After the memory was read: the list of versions is the harness's own.

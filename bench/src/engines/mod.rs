@@ -8,6 +8,7 @@ mod floor;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+mod siltstone;
 #[cfg(feature = "slatedb")]
 mod slatedb;
 #[cfg(feature = "surrealkv")]
@@ -60,6 +61,7 @@ macro_rules! engines {
 }
 
 engines! {
+    "siltstone" => siltstone::Siltstone,
     "rocksdb" if "rocksdb" => rocksdb::RocksDb,
     "fjall" if "fjall" => fjall::Fjall,
     "surrealkv" if "surrealkv" => surrealkv::SurrealKv,

@@ -29,7 +29,7 @@ pub(crate) struct Host {
 impl Host {
     /// A host for engine `E`: a runtime only if some of its calls are tasks.
     pub(crate) fn new<E: Engine>() -> Result<Arc<Self>> {
-        let tasks = E::WRITES == Drive::Tasks || E::READS == Drive::Tasks;
+        let tasks = [E::WRITES, E::CROWD, E::READS].contains(&Drive::Tasks);
         let runtime = if tasks {
             let built = Builder::new_multi_thread()
                 .worker_threads(RUNTIME_WORKERS)

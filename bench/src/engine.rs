@@ -75,6 +75,8 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     const FAMILY: Family;
     /// How concurrent writers are run.
     const WRITES: Drive;
+    /// How many writers at once are run, for an engine with both kinds of calls.
+    const CROWD: Drive = Self::WRITES;
     /// How concurrent readers are run; an engine with async writes may read synchronously.
     const READS: Drive;
 
@@ -86,6 +88,15 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
 
     /// Writes one entry and returns once it would survive a loss of power.
     fn put_durable(&self, key: &[u8], value: &[u8]) -> impl Future<Output = Result<()>> + Send;
+
+    /// The same call for one of many writers, run as [`Engine::CROWD`] says.
+    fn put_durable_in_crowd(
+        &self,
+        key: &[u8],
+        value: &[u8],
+    ) -> impl Future<Output = Result<()>> + Send {
+        self.put_durable(key, value)
+    }
 
     /// Writes entries as one atomic batch without waiting for the disk.
     fn put_batch(&self, entries: &[Entry]) -> impl Future<Output = Result<()>> + Send;

@@ -19,6 +19,7 @@ impl Engine for Siltstone {
     const NAME: &'static str = "siltstone";
     const FAMILY: Family = Family::Lsm;
     const WRITES: Drive = Drive::Threads;
+    const CROWD: Drive = Drive::Tasks;
     const READS: Drive = Drive::Threads;
 
     async fn open(dir: &Path, config: &Config) -> Result<Self> {
@@ -50,6 +51,12 @@ impl Engine for Siltstone {
 
     async fn put_durable(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.database.put(key, value)?;
+        Ok(())
+    }
+
+    async fn put_durable_in_crowd(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let keyspace = self.database.default_keyspace();
+        keyspace.put_async(key, value, Durability::Durable).await?;
         Ok(())
     }
 

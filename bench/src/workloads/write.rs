@@ -39,12 +39,16 @@ impl<E: Engine> Run<'_, E> {
         let driver = self.open()?;
         let mut meter = Meter::start();
         let deadline = Instant::now() + self.duration(Workload::Durable1);
-        let all = driver.run(E::WRITES, writers, |engine, writer| async move {
+        let drive = if writers == 1 { E::WRITES } else { E::CROWD };
+        let all = driver.run(drive, writers, move |engine, writer| async move {
             let mut latencies = Latencies::start();
             let mut number = writer as u64;
             loop {
                 let (key, value) = data::entry(number, 0);
-                engine.put_durable(&key, &value).await?;
+                match writers {
+                    1 => engine.put_durable(&key, &value).await?,
+                    _ => engine.put_durable_in_crowd(&key, &value).await?,
+                }
                 number += writers as u64;
                 if latencies.lap() >= deadline {
                     return Ok(latencies);

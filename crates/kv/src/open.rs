@@ -76,7 +76,7 @@ impl Core {
         stats.replayed_commits = recovered.commits;
         stats.torn_bytes = recovered.torn_bytes;
         let wal_bytes = shared.options.wal_bytes as u64;
-        let log = Log::start(env.clone(), manifest.epoch(), recovered.next_file, wal_bytes)?;
+        let log = Log::start(env.clone(), manifest.epoch(), recovered.next_file, wal_bytes, recovered.last)?;
         let signals = Arc::new(Signals::default());
         let segment_pins = Arc::new(Mutex::new(Pins::default()));
         let mut tables = Tables::new(env.blobs.clone(), shared.cache.clone());
@@ -121,8 +121,11 @@ impl Core {
             folder_lock: Mutex::new(lock),
             memory: Memory::with_sealed(sealed_bytes),
         });
+        if recovered.gave_up {
+            core.leave_log_behind(recovered.last)?;
+        }
         stats.swept_tables = core.sweep_orphans()?;
-        core.delete_log_below(current.state.wal_floor);
+        core.delete_log_below(core.manifest.current().state.wal_floor);
         core.manifest.sweep(&[])?;
         core.collect_garbage();
         core.note_memory();
@@ -169,6 +172,8 @@ fn fence(env: &Env, current: &Numbered<DbState>, recovered: &Recovered) -> Resul
 pub(crate) struct Memtables<'a> {
     shared: &'a Shared,
     flushed: BTreeMap<KeyspaceId, Commit>,
+    /// Bytes that the record at hand needs in each keyspace.
+    needs: BTreeMap<KeyspaceId, usize>,
     filled: BTreeMap<KeyspaceId, Vec<Arc<Memtable>>>,
     pub(crate) times: CommitTimes,
 }
@@ -178,6 +183,7 @@ impl<'a> Memtables<'a> {
         Self {
             shared,
             flushed: state.keyspaces.iter().map(|k| (k.id, k.flushed)).collect(),
+            needs: BTreeMap::new(),
             filled: BTreeMap::new(),
             times: state.times.clone(),
         }
@@ -196,21 +202,38 @@ impl<'a> Memtables<'a> {
     }
 }
 
+impl Memtables<'_> {
+    /// Keyspaces that were dropped since, and writes that are in tables, are passed over.
+    fn wants(&self, commit: Commit, keyspace: KeyspaceId) -> bool {
+        self.flushed.get(&keyspace).is_some_and(|flushed| commit > *flushed)
+    }
+}
+
 impl Replay for Memtables<'_> {
-    fn op(&mut self, file: u64, commit: Commit, op: Op<'_>) -> Result<()> {
-        // Keyspaces that were dropped since, and writes that are in tables, are passed over.
-        let Some(flushed) = self.flushed.get(&op.keyspace) else {
-            return Ok(());
-        };
-        if commit <= *flushed {
+    fn announce(&mut self, commit: Commit, op: &Op<'_>) {
+        if self.wants(commit, op.keyspace) {
+            let bytes = Memtable::entry_bytes(op.key.len(), op.value.len());
+            *self.needs.entry(op.keyspace).or_default() += bytes;
+        }
+    }
+
+    /// A record goes into one memtable: were a commit in two, the flush of the first would pass for
+    /// the flush of the whole commit.
+    fn begin(&mut self, file: u64) {
+        for (keyspace, needs) in std::mem::take(&mut self.needs) {
+            let memtables = self.filled.entry(keyspace).or_default();
+            if memtables.last().is_none_or(|memtable| !memtable.fits(needs)) {
+                let capacity = self.shared.options.memtable_limit().max(needs);
+                memtables.push(Arc::new(Memtable::new(capacity, file)));
+            }
+        }
+    }
+
+    fn op(&mut self, commit: Commit, op: Op<'_>) -> Result<()> {
+        if !self.wants(commit, op.keyspace) {
             return Ok(());
         }
-        let needs = Memtable::entry_bytes(op.key.len(), op.value.len());
         let memtables = self.filled.entry(op.keyspace).or_default();
-        if memtables.last().is_none_or(|memtable| !memtable.fits(needs)) {
-            let capacity = self.shared.options.memtable_limit().max(needs);
-            memtables.push(Arc::new(Memtable::new(capacity, file)));
-        }
         let entry = Entry {
             key: op.key,
             commit,

@@ -264,11 +264,13 @@ impl Core {
     }
 
     fn log_group(&self, group: &mut Group) -> Result<Logged> {
-        self.shared.check_writable()?;
         group.time = self.shared.env.clock.now();
         let mut log = self.log.lock();
+        // Closed or stopped while this waited for the log.
+        self.shared.check_writable()?;
         if log.wants_rotation() {
             self.rotate_log(&mut log, group.time)?;
+            self.seal_lagging(&log);
         }
         if group.commits > 0 {
             self.set_room_aside(&mut log, group)?;
@@ -294,9 +296,11 @@ impl Core {
         })
     }
 
+    /// Goes on in the next log file. A failure stops writes: what was half written or not synced
+    /// must not be followed by anything.
     pub(crate) fn rotate_log(&self, log: &mut Log, time: Timestamp) -> Result<()> {
         let before = log.written();
-        log.rotate(time)?;
+        log.rotate(time).inspect_err(|error| self.shared.stop(error))?;
         add(&self.shared.counters.wal_bytes, log.written() - before);
         Ok(())
     }

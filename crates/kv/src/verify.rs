@@ -70,7 +70,7 @@ pub fn verify(
 struct Nothing;
 
 impl Replay for Nothing {
-    fn op(&mut self, _: u64, _: Commit, _: Op<'_>) -> Result<()> {
+    fn op(&mut self, _: Commit, _: Op<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -50,6 +50,7 @@ impl Kv {
                 name: name.to_string(),
                 options: options.clone(),
                 flushed: Commit::ZERO,
+                limited: false,
                 dropped: Commit::ZERO,
             };
             state.next_keyspace += 1;
@@ -66,6 +67,8 @@ impl Kv {
             runs: Vec::new().into(),
             options: Arc::new(keyspace.options.clone()),
             dropped: Commit::ZERO,
+            limited: keyspace.is_limited(),
+            seen: Commit::ZERO,
             pin,
         };
         let core = Arc::new(new_core(&keyspace, view));
@@ -82,6 +85,7 @@ impl Kv {
         let keyspace = self.keyspace(name)?;
         self.core().edit(|state| {
             if let Some(found) = state.keyspace_mut(keyspace.core().id) {
+                found.limited = found.is_limited();
                 found.options = options.clone();
             }
             Ok(())
@@ -144,7 +148,7 @@ impl Kv {
             expires: lease.map(|lease| now.after(lease)),
         };
         engine.edit(|state| {
-            state.checkpoints.retain(|c| c.expires.is_none_or(|expires| expires > now));
+            state.forget_lapsed(now);
             if state.checkpoints.iter().any(|c| c.name == name) {
                 return Err(bad("it exists already; drop it first"));
             }
@@ -192,6 +196,12 @@ impl Kv {
         self.core().shared.cache.segments()
     }
 
+    /// True when writes are stopped until the database is reopened.
+    #[doc(hidden)]
+    pub fn is_stopped(&self) -> bool {
+        self.core().shared.is_stopped()
+    }
+
     /// Permits given out to scans and to compactions.
     #[doc(hidden)]
     pub fn permits_in_use(&self) -> (usize, usize) {
@@ -213,7 +223,7 @@ impl Core {
         let log = self.log.lock();
         let mut sealed = 0;
         core.change(|view| {
-            sealed = view.sealed.iter().map(|memtable| memtable.bytes()).sum();
+            sealed = view.sealed.iter().map(|memtable| memtable.bytes()).sum::<usize>();
             view.with_memtables(Arc::new(Memtable::new(4096, log.number())), Vec::new())
         });
         drop(log);

@@ -15,7 +15,7 @@ use crate::types::{Commit, KeyspaceId, SegmentId};
 use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
 use crate::wal::log::Log;
 use parking_lot::{Condvar, Mutex, RwLock};
-use siltstone_storage::{FolderLock, ManifestStore, Numbered, Pins};
+use siltstone_storage::{FolderLock, ManifestStore, Numbered, Pins, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -55,6 +55,16 @@ pub(crate) struct Core {
     pub(crate) next_segment: AtomicU64,
     pub(crate) folder_lock: Mutex<Option<FolderLock>>,
     pub(crate) memory: Memory,
+}
+
+/// What must be kept, as it stood at one moment.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Commits held by snapshots and checkpoints.
+    pub(crate) held: Vec<Commit>,
+    pub(crate) head: Commit,
+    /// When the leases of checkpoints were looked at.
+    pub(crate) now: Timestamp,
 }
 
 /// How much memory writes take, and how hard they are to be slowed.
@@ -111,26 +121,32 @@ impl Core {
 
     /// Puts the manifest's tables into the keyspace's view, without the memtable that was flushed.
     pub(crate) fn install(&self, core: &KeyspaceCore, flushed: Option<&Arc<Memtable>>) {
+        let mut freed = 0;
         core.change(|view| {
             let (current, pin) = self.pin_current();
-            let Some(keyspace) = current.state.keyspace(core.id) else {
-                return view.with_memtables(view.active.clone(), view.sealed.clone());
-            };
             let is_left = |memtable: &&Arc<Memtable>| {
                 flushed.is_none_or(|flushed| !Arc::ptr_eq(memtable, flushed))
             };
+            let sealed: Vec<_> = view.sealed.iter().filter(is_left).cloned().collect();
+            // When its keyspace was dropped meanwhile, it has been taken out already.
+            if sealed.len() < view.sealed.len() {
+                freed = flushed.map_or(0, |flushed| flushed.bytes());
+            }
+            let Some(keyspace) = current.state.keyspace(core.id) else {
+                return view.with_memtables(view.active.clone(), sealed);
+            };
             View {
                 active: view.active.clone(),
-                sealed: view.sealed.iter().filter(is_left).cloned().collect(),
+                sealed,
                 runs: self.tables.lock().runs(&current.state, core.id),
                 options: Arc::new(keyspace.options.clone()),
                 dropped: keyspace.dropped,
+                limited: keyspace.is_limited(),
+                seen: Commit::ZERO,
                 pin,
             }
         });
-        if let Some(flushed) = flushed {
-            self.memory.sealed.fetch_sub(flushed.bytes(), Ordering::Relaxed);
-        }
+        self.memory.sealed.fetch_sub(freed, Ordering::Relaxed);
         self.note_memory();
         self.signals.room();
     }
@@ -284,12 +300,12 @@ impl Core {
         Ok(waits)
     }
 
-    /// The commits that compaction must keep, and the newest one, seen in one moment.
-    pub(crate) fn held_and_head(&self) -> (Vec<Commit>, Commit) {
+    /// What compaction must keep, and the newest commit, seen in one moment.
+    pub(crate) fn held_and_head(&self) -> Kept {
         let (mut held, head) = self.shared.held.with(|| self.shared.visible());
         let now = self.shared.env.clock.now();
         held.extend(self.manifest.current().state.checkpoint_pins(now));
-        (held, head)
+        Kept { held, head, now }
     }
 
     /// Deletes the blobs of tables that never became live; those that cannot be deleted now are

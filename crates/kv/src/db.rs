@@ -10,7 +10,7 @@ use crate::open::OpenStats;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::pipeline::{Submitted, Write};
 use crate::read::{Read, ReadAt, ViewRef, check_key, check_retained};
-use crate::snapshot::{HeldCommits, Snapshot};
+use crate::snapshot::{HeldCommits, Scope, Snapshot};
 use crate::state::DEFAULT_KEYSPACE;
 use crate::stats::{CompactStats, FlushStats, PutStats, Source, Stats};
 use crate::types::{Commit, Tag};
@@ -437,10 +437,11 @@ impl Keyspace {
     pub fn snapshot(&self) -> Result<Snapshot> {
         let shared = &self.kv.inner.core.shared;
         shared.check_open()?;
-        let pin = HeldCommits::hold(shared, || Ok(shared.visible()))?;
+        let pin = HeldCommits::hold(shared, Scope::All, || Ok(shared.visible()))?;
         Ok(Snapshot {
             core: self.core.clone(),
             pin: Arc::new(pin),
+            view: None,
         })
     }
 
@@ -453,16 +454,16 @@ impl Keyspace {
         let shared = &engine.shared;
         shared.check_open()?;
         let now = shared.env.clock.now();
-        let checkpoints: Vec<_> =
-            engine.manifest.current().state.checkpoint_pins(now).collect();
         // Held first and checked then, so that no compaction comes between.
-        let pin = HeldCommits::hold(shared, || Ok(commit))?;
-        let held = shared.held.others(commit);
-        let view = self.core.view.load();
-        check_retained(commit, &view, shared.visible(), checkpoints.into_iter().chain(held))?;
+        let pin = HeldCommits::hold(shared, Scope::Unchecked, || Ok(commit))?;
+        let held = shared.held.intact(self.core.id);
+        let state = &engine.manifest.current().state;
+        let pins = state.checkpoint_pins(now).chain(held);
+        check_retained(commit, &self.core.view.load(), shared.visible(), pins)?;
         Ok(Snapshot {
             core: self.core.clone(),
-            pin: Arc::new(pin),
+            pin: Arc::new(pin.confirm(self.core.id)?),
+            view: None,
         })
     }
 

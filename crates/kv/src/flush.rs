@@ -2,9 +2,10 @@
 
 use crate::compaction::output::{Output, Outputs};
 use crate::compaction::versions::{Rules, VersionFilter};
-use crate::core::Core;
+use crate::compaction::run::{Dropped, dropped_up_to};
+use crate::core::{Core, Kept};
 use crate::cursor::Cursor;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memtable::{MemCursor, Memtable};
 use crate::retention::Retention;
 use crate::stats::{FlushStats, add};
@@ -21,6 +22,13 @@ struct LogEnds {
     floor: u64,
     /// No later commit may be called the head: the log must go on behind it.
     durable: Commit,
+}
+
+/// What happened to the keyspace while its memtable was written.
+#[derive(Debug, Clone, Copy)]
+enum Overtaken {
+    ByDrop,
+    ByPolicy,
 }
 
 impl Core {
@@ -113,12 +121,13 @@ impl Core {
         log: LogEnds,
     ) -> Result<FlushStats> {
         let view = core.view.load_full();
-        let (held, head) = self.held_and_head();
+        let Kept { held, head, now } = self.held_and_head();
         let retention = Retention::new(head, &view.options.history, held);
         let times = self.times.lock().clone();
         let rules = Rules {
             retention: &retention,
             history: &view.options.history,
+            limited: view.limited,
             aged: Commit::ZERO,
             tombstones_aged: self.tombstones_aged(&view.options.history),
         };
@@ -147,20 +156,34 @@ impl Core {
         let written = outputs.finish()?;
         let made: Vec<_> = written.iter().map(|(id, _)| *id).collect();
         let flushed = memtable.max_commit();
+        let mut overtaken = None;
         let edited = self.edit(|state| {
+            overtaken = None;
+            let rules = Dropped {
+                gone: dropped_up_to(&retention, Some(flushed)),
+                history: &view.options.history,
+                now,
+            };
+            match state.keyspace_mut(core.id) {
+                None => overtaken = Some(Overtaken::ByDrop),
+                Some(keyspace) if !rules.fits(keyspace) => overtaken = Some(Overtaken::ByPolicy),
+                Some(keyspace) => {
+                    keyspace.flushed = keyspace.flushed.max(flushed);
+                    if dropped > 0 {
+                        keyspace.dropped = keyspace.dropped.max(rules.gone);
+                    }
+                }
+            }
+            if overtaken.is_some() {
+                return Err(Error::Cancelled { what: "a flush" });
+            }
+            state.forget_lapsed(now);
             for (id, meta) in &written {
                 let segment = Segment {
                     id: *id,
                     meta: meta.clone(),
                 };
                 state.tables.append(segment).map_err(crate::compaction::lost)?;
-            }
-            if let Some(keyspace) = state.keyspace_mut(core.id) {
-                keyspace.flushed = keyspace.flushed.max(flushed);
-                if dropped > 0 {
-                    let gone = Commit(retention.window_start().0.saturating_sub(1));
-                    keyspace.dropped = keyspace.dropped.max(gone);
-                }
             }
             state.head = state.head.max(log.durable);
             state.wal_floor = state.wal_floor.max(log.floor);
@@ -169,7 +192,11 @@ impl Core {
         });
         if let Err(error) = edited {
             self.discard_unless_unknown(made);
-            return Err(error);
+            return match overtaken {
+                Some(Overtaken::ByDrop) => Ok(FlushStats::default()),
+                Some(Overtaken::ByPolicy) => self.write_memtable(core, memtable, log),
+                None => Err(error),
+            };
         }
         Ok(FlushStats {
             entries: written.iter().map(|(_, meta)| meta.entries).sum(),

@@ -93,6 +93,8 @@ impl Core {
                 runs: tables.runs(&current.state, keyspace.id),
                 options: Arc::new(keyspace.options.clone()),
                 dropped: keyspace.dropped,
+                limited: keyspace.is_limited(),
+                seen: Commit::ZERO,
                 pin,
             };
             keyspaces.insert(keyspace.id, Arc::new(new_core(keyspace, view)));

@@ -234,7 +234,7 @@ impl ReadAt {
         check_key(key, &self.shared.options)?;
         add(&self.shared.counters.gets, 1);
         let best = self.lookup(key, wait, stats)?;
-        if self.view.options.history.truncates() {
+        if self.view.limited {
             self.refuse_truncated(key, wait)?;
         }
         Ok(best.filter(|best| best.tag.is_put()).map(|best| best.value))

@@ -11,7 +11,7 @@ use crate::options::Options;
 use crate::read::{Read, ReadAt, ViewRef, check_retained};
 use crate::shared::Shared;
 use crate::signals::Signals;
-use crate::snapshot::{HeldCommits, Snapshot};
+use crate::snapshot::{HeldCommits, Scope, Snapshot};
 use crate::state::{Checkpoint, DEFAULT_KEYSPACE, DbState};
 use crate::stats::Stats;
 use crate::types::{Commit, KeyspaceId};
@@ -92,9 +92,12 @@ impl Reader {
                 other => other?,
             };
             match inner.load(&current) {
-                // The log moved on into tables of a newer manifest.
-                Err(Error::Storage(error)) if error.is_not_found() => {}
-                other => return other,
+                Ok(Some(head)) => return Ok(head),
+                // Files of the log were deleted while they were listed and read: they are in tables
+                // of a newer manifest.
+                failed if inner.manifest.refresh()?.number > current.number => drop(failed),
+                Ok(None) => return inner.load_without_log_start(&current),
+                Err(error) => return Err(error),
             }
         }
         Err(Error::Cancelled {
@@ -194,7 +197,22 @@ impl Inner {
         Ok(())
     }
 
-    fn load(&self, current: &Arc<Numbered<DbState>>) -> Result<Commit> {
+    /// `None`: the first file of the log is not there.
+    fn load(&self, current: &Arc<Numbered<DbState>>) -> Result<Option<Commit>> {
+        self.replay_and_show(current, true)
+    }
+
+    /// As [`Inner::load`], when it is known that nothing was deleted: there is no log yet.
+    fn load_without_log_start(&self, current: &Arc<Numbered<DbState>>) -> Result<Commit> {
+        let shown = self.replay_and_show(current, false)?;
+        Ok(shown.unwrap_or_else(|| self.shared.visible()))
+    }
+
+    fn replay_and_show(
+        &self,
+        current: &Arc<Numbered<DbState>>,
+        from_start: bool,
+    ) -> Result<Option<Commit>> {
         let state = &current.state;
         let mut replayed = Memtables::new(&self.shared, state);
         let found = replay(
@@ -204,6 +222,9 @@ impl Inner {
             self.shared.options.wal_recovery,
             &mut replayed,
         )?;
+        if from_start && !found.from_floor {
+            return Ok(None);
+        }
         let mut next = BTreeMap::new();
         let known = self.keyspaces.read().clone();
         for keyspace in &state.keyspaces {
@@ -216,6 +237,8 @@ impl Inner {
                 runs: self.tables.lock().runs(state, keyspace.id),
                 options: Arc::new(keyspace.options.clone()),
                 dropped: keyspace.dropped,
+                limited: keyspace.is_limited(),
+                seen: found.last,
                 pin,
             };
             let core = match known.get(&keyspace.id) {
@@ -230,7 +253,7 @@ impl Inner {
         *self.keyspaces.write() = next;
         self.tables.lock().forget_replaced(state);
         self.shared.publish(found.last);
-        Ok(found.last)
+        Ok(Some(found.last))
     }
 }
 
@@ -255,13 +278,15 @@ impl ReaderKeyspace {
         let inner = &self.reader.inner;
         inner.renew()?;
         let now = inner.shared.env.clock.now();
-        let view = self.core.view.load();
+        let view = self.core.view.load_full();
         let current = inner.manifest.current();
-        check_retained(commit, &view, inner.shared.visible(), current.state.checkpoint_pins(now))?;
-        let pin = HeldCommits::hold(&inner.shared, || Ok(commit))?;
+        check_retained(commit, &view, view.seen, current.state.checkpoint_pins(now))?;
+        let scope = Scope::Keyspace(self.core.id);
+        let pin = HeldCommits::hold(&inner.shared, scope, || Ok(commit))?;
         Ok(Snapshot {
             core: self.core.clone(),
             pin: Arc::new(pin),
+            view: Some(view),
         })
     }
 }
@@ -270,9 +295,11 @@ impl Read for ReaderKeyspace {
     fn at(&self) -> Result<ReadAt> {
         let inner = &self.reader.inner;
         inner.renew()?;
+        let view = self.core.view.load();
         Ok(ReadAt {
-            view: ViewRef::Guard(self.core.view.load()),
-            commit: inner.shared.visible(),
+            // View and commit come together: a newer view may lack what an older commit reads.
+            commit: view.seen,
+            view: ViewRef::Guard(view),
             shared: inner.shared.clone(),
             hold: None,
         })

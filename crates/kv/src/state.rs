@@ -22,8 +22,17 @@ pub struct KeyspaceState {
     pub options: KeyspaceOptions,
     /// Every write to it up to this commit is in tables.
     pub flushed: Commit,
+    /// Versions inside the window may have been removed, under this policy or an earlier one.
+    pub limited: bool,
     /// Versions that only commits up to this one could read may be gone.
     pub dropped: Commit,
+}
+
+impl KeyspaceState {
+    /// True when reads must look for marks of removed versions.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited || self.options.history.truncates()
+    }
 }
 
 /// A commit held by name, until its lease ends.
@@ -68,6 +77,7 @@ impl DbState {
                 name: DEFAULT_KEYSPACE.to_string(),
                 options,
                 flushed: Commit::ZERO,
+                limited: false,
                 dropped: Commit::ZERO,
             }],
             next_keyspace: 1,
@@ -84,6 +94,12 @@ impl DbState {
 
     pub(crate) fn keyspace_mut(&mut self, id: KeyspaceId) -> Option<&mut KeyspaceState> {
         self.keyspaces.iter_mut().find(|keyspace| keyspace.id == id)
+    }
+
+    /// Takes out the checkpoints whose lease has ended at `now`, before anything is dropped that
+    /// they held: were the clock to step back, they would claim it again.
+    pub(crate) fn forget_lapsed(&mut self, now: Timestamp) {
+        self.checkpoints.retain(|c| c.expires.is_none_or(|expires| expires > now));
     }
 
     /// Commits held by checkpoints whose lease has not ended at `now`.

@@ -65,6 +65,10 @@ pub(crate) struct View {
     pub(crate) options: Arc<KeyspaceOptions>,
     /// Commits up to this one are readable only where something holds them.
     pub(crate) dropped: Commit,
+    /// Reads must look for marks of versions that were removed inside the window.
+    pub(crate) limited: bool,
+    /// A reader's: the newest commit in it.
+    pub(crate) seen: Commit,
     pub(crate) pin: Arc<SegmentPin>,
 }
 
@@ -98,7 +102,7 @@ impl View {
             let wanted = |table: &&Arc<Table>| {
                 start.is_none_or(|start| table.meta.max_key.as_slice() >= start)
                     && end.is_none_or(|end| table.meta.min_key.as_slice() < end)
-                    && (table.meta.min_commit <= commit || self.options.history.truncates())
+                    && (table.meta.min_commit <= commit || self.limited)
             };
             let tables: Vec<_> = run.tables.iter().filter(wanted).cloned().collect();
             skipped += (run.tables.len() - tables.len()) as u64;
@@ -121,6 +125,8 @@ impl View {
             runs: self.runs.clone(),
             options: self.options.clone(),
             dropped: self.dropped,
+            limited: self.limited,
+            seen: self.seen,
             pin: self.pin.clone(),
         }
     }

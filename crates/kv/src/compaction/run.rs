@@ -8,7 +8,7 @@ use crate::compaction::lost;
 use crate::compaction::output::{Output, Outputs};
 use crate::compaction::pick::{self, Candidate, CompactOptions, Mood, Plan};
 use crate::compaction::versions::{Rules, VersionFilter};
-use crate::core::Core;
+use crate::core::{Core, Kept};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::merge::{MergeCursor, Source};
@@ -17,7 +17,7 @@ use crate::retention::Retention;
 use crate::sst::format::TableMeta;
 use crate::sst::run::{Run, RunCursor};
 use crate::sst::table::{ReadState, Table};
-use crate::state::DbState;
+use crate::state::{DbState, KeyspaceState};
 use crate::stats::{CompactStats, add};
 use crate::types::{Commit, SegmentId};
 use crate::view::KeyspaceCore;
@@ -166,7 +166,7 @@ impl Core {
         }
         stats.bytes_read = inputs.iter().map(|table| table.meta.bytes).sum();
         let history = &view.options.history;
-        let (held, head) = self.held_and_head();
+        let Kept { held, head, now } = self.held_and_head();
         let retention = Retention::new(head, history, held);
         if self.is_plain_move(&inputs, plan, &retention, history) {
             return self.move_down(core, plan, stats);
@@ -174,8 +174,9 @@ impl Core {
         let rules = Rules {
             retention: &retention,
             history,
-            aged: self.aged(history.max_age.unwrap_or(Duration::MAX), Commit::ZERO),
-            tombstones_aged: self.aged(history.tombstone_age, Commit::MAX),
+            limited: view.limited,
+            aged: self.aged(history.max_age.unwrap_or(Duration::MAX)),
+            tombstones_aged: self.tombstones_aged(history),
         };
         let mut filter = VersionFilter::new(rules, |key: &[u8], commit| {
             others.iter().any(|t| t.meta.min_commit < commit && t.meta.covers(key))
@@ -204,9 +205,9 @@ impl Core {
         stats.outputs = written.iter().map(|(id, _)| *id).collect();
         let gone = match stats.dropped {
             0 => Commit::ZERO,
-            _ => Commit(retention.window_start().0.saturating_sub(1)),
+            _ => dropped_up_to(&retention, inputs.iter().map(|t| t.meta.max_commit).max()),
         };
-        let swapped = self.swap(core, plan, &written, gone);
+        let swapped = self.swap(core, plan, &written, &Dropped { gone, history, now });
         if let Err(error) = swapped {
             self.discard_unless_unknown(stats.outputs.clone());
             return Err(error);
@@ -230,7 +231,7 @@ impl Core {
         core: &KeyspaceCore,
         plan: &Plan,
         written: &[(SegmentId, TableMeta)],
-        gone: Commit,
+        dropped: &Dropped<'_>,
     ) -> Result<()> {
         self.edit(|state| {
             let capture = state.tables.capture(|s| plan.inputs.contains(&s.id));
@@ -249,8 +250,14 @@ impl Core {
             });
             state.tables.replace(&capture, outputs.collect()).map_err(lost)?;
             if let Some(keyspace) = state.keyspace_mut(core.id) {
-                keyspace.dropped = keyspace.dropped.max(gone);
+                if !dropped.fits(keyspace) {
+                    return Err(Error::CompactionLost {
+                        segment: plan.inputs[0].blob(),
+                    });
+                }
+                keyspace.dropped = keyspace.dropped.max(dropped.gone);
             }
+            state.forget_lapsed(dropped.now);
             Ok(())
         })
         .map(|_| ())
@@ -323,10 +330,10 @@ impl Core {
         Ok(())
     }
 
-    /// The newest commit that is certainly older than `age`; `none` when there is no limit.
-    fn aged(&self, age: Duration, none: Commit) -> Commit {
-        if age.is_zero() || age == Duration::MAX {
-            return none;
+    /// The newest commit that is certainly older than `age`.
+    fn aged(&self, age: Duration) -> Commit {
+        if age == Duration::MAX {
+            return Commit::ZERO;
         }
         let now = self.shared.env.clock.now();
         let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
@@ -334,7 +341,33 @@ impl Core {
     }
 
     pub(crate) fn tombstones_aged(&self, history: &History) -> Commit {
-        self.aged(history.tombstone_age, Commit::MAX)
+        match history.tombstone_age.is_zero() {
+            true => Commit::MAX,
+            false => self.aged(history.tombstone_age),
+        }
+    }
+}
+
+/// The newest commit that may have lost a version to a run over entries up to `newest`. It stays
+/// below `newest`, which is durable: the head may be lost in a crash, and its number used again.
+pub(crate) fn dropped_up_to(retention: &Retention, newest: Option<Commit>) -> Commit {
+    let newest = newest.unwrap_or_default();
+    Commit(retention.window_start().min(newest).0.saturating_sub(1))
+}
+
+/// What a flush or a compaction dropped, and by which rules.
+#[derive(Debug)]
+pub(crate) struct Dropped<'a> {
+    /// Commits up to this one may have lost versions.
+    pub(crate) gone: Commit,
+    pub(crate) history: &'a History,
+    pub(crate) now: Timestamp,
+}
+
+impl Dropped<'_> {
+    /// False when the policy was changed meanwhile: what it promises by now may be dropped already.
+    pub(crate) fn fits(&self, keyspace: &KeyspaceState) -> bool {
+        keyspace.options.history == *self.history
     }
 }
 

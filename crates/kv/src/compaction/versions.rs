@@ -21,6 +21,8 @@ pub(crate) trait Sink {
 pub(crate) struct Rules<'a> {
     pub(crate) retention: &'a Retention,
     pub(crate) history: &'a History,
+    /// Some versions carry marks, or are to get them.
+    pub(crate) limited: bool,
     /// Versions superseded at or before this commit are older than `max_age`.
     pub(crate) aged: Commit,
     /// Tombstones at or before this commit are older than `tombstone_age`.
@@ -88,6 +90,10 @@ impl<'a, F: Fn(&[u8], Commit) -> bool> VersionFilter<'a, F> {
         let newer = self.newer.replace(commit);
         if newer == Some(commit) || !self.rules.retention.needs(commit, newer) {
             self.dropped += 1;
+            if tag.is_truncated() {
+                // What it says about the versions below it, the one above it must say from now on.
+                self.mark_held();
+            }
             return Ok(());
         }
         let over = self.over_limit(commit, newer);
@@ -103,7 +109,7 @@ impl<'a, F: Fn(&[u8], Commit) -> bool> VersionFilter<'a, F> {
             true => (Tag::DELETE.truncated(), &b""[..]),
             false => (tag, value),
         };
-        if tag.is_put() && !self.rules.history.truncates() {
+        if tag.is_put() && !self.rules.limited {
             return sink.keep(key, commit, tag, value);
         }
         self.held.some = true;
@@ -179,7 +185,7 @@ mod tests {
 
     fn run(head: u64, history: &History, pins: &[u64], aged: u64, outside: bool, rows: &[Row]) -> Vec<(String, u64, bool, bool)> {
         let retention = Retention::new(Commit(head), history, pins.iter().map(|p| Commit(*p)));
-        let rules = Rules { retention: &retention, history, aged: Commit(aged), tombstones_aged: Commit::MAX };
+        let rules = Rules { retention: &retention, history, limited: history.truncates(), aged: Commit(aged), tombstones_aged: Commit::MAX };
         let mut filter = VersionFilter::new(rules, |_, _| outside);
         let mut kept = Kept::default();
         for (key, commit, value) in rows {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 const MAX_HEIGHT: usize = 14;
 /// Bytes of a node before its links.
@@ -60,6 +60,8 @@ pub(crate) struct SkipList {
     base: NonNull<u8>,
     capacity: usize,
     used: AtomicUsize,
+    /// Some commit wrote a key twice.
+    twins: AtomicBool,
     /// Held while inserting; the value is the state of the generator of heights.
     writer: Mutex<u64>,
 }
@@ -89,6 +91,7 @@ impl SkipList {
         Self {
             base,
             capacity,
+            twins: AtomicBool::new(false),
             used: AtomicUsize::new(HEAD as usize * UNIT + head_bytes),
             writer: Mutex::new(0x9e37_79b9_7f4a_7c15),
         }
@@ -128,6 +131,12 @@ impl SkipList {
                 at = next;
                 next = self.link(at, level).load(Ordering::Relaxed);
             }
+            if level == 0 && next != NULL {
+                let here = self.entry(next);
+                if here.commit == entry.commit && here.key == entry.key {
+                    self.twins.store(true, Ordering::Release);
+                }
+            }
             predecessors[level] = at;
             if level < height {
                 self.link(node, level).store(next, Ordering::Relaxed);
@@ -155,15 +164,27 @@ impl SkipList {
         next
     }
 
-    /// The last entry before (`key`, `commit`); 0 when there is none.
+    /// The last entry before (`key`, `commit`), the later insertion of two equal ones; 0 when there
+    /// is none.
     pub(crate) fn seek_before(&self, key: &[u8], commit: Commit) -> u32 {
         let prefix = prefix_of(key);
-        self.last_where(|list, node| list.compare(node, prefix, key, commit) == Less)
+        self.later_twin(self.last_where(|list, node| {
+            list.compare(node, prefix, key, commit) == Less
+        }))
     }
 
-    /// The last entry; 0 when the list is empty.
+    /// The last entry, the later insertion of two equal ones; 0 when the list is empty.
     pub(crate) fn last(&self) -> u32 {
-        self.last_where(|_, _| true)
+        self.later_twin(self.last_where(|_, _| true))
+    }
+
+    /// Whoever comes from behind meets the earlier insertion first, which counts for nothing.
+    fn later_twin(&self, node: u32) -> u32 {
+        if node == NULL || !self.twins.load(Ordering::Acquire) {
+            return node;
+        }
+        let entry = self.entry(node);
+        self.seek(entry.key, entry.commit)
     }
 
     fn last_where(&self, before: impl Fn(&Self, u32) -> bool) -> u32 {

@@ -44,6 +44,7 @@ enum File {
 pub(crate) struct Upload {
     pub(crate) put: PendingPut,
     pub(crate) number: u64,
+    object: Bytes,
 }
 
 impl Log {
@@ -158,10 +159,10 @@ impl Log {
                 self.written += self.record.len() as u64;
                 let object = Bytes::from(std::mem::take(&mut self.record));
                 let name = blob_name(number);
-                let put = self.env.blobs.start_put_if_absent(&name, object);
+                let put = self.env.blobs.start_put_if_absent(&name, object.clone());
                 self.number += 1;
                 self.clear();
-                Ok(Some(Upload { put, number }))
+                Ok(Some(Upload { put, number, object }))
             }
         }
     }
@@ -231,6 +232,10 @@ pub(crate) fn finish_upload(env: &Env, upload: Upload, epoch: u64) -> Result<()>
     }
     let name = blob_name(upload.number);
     let theirs = FileHeader::decode(&name, &env.blobs.get(&name)?)?;
+    if theirs.is_some_and(|header| header.epoch < epoch) {
+        env.blobs.put(&name, &upload.object)?;
+        return Ok(());
+    }
     Err(StorageError::Fenced {
         ours: epoch,
         theirs: theirs.map_or(epoch + 1, |header| header.epoch),

@@ -22,6 +22,8 @@ pub(crate) struct Recovered {
     pub(crate) files: Vec<u64>,
     /// Files behind the end of the log: of a fenced writer, or given up on request.
     pub(crate) strays: Vec<u64>,
+    /// The first file that was asked for is there.
+    pub(crate) from_floor: bool,
     /// Damage was met and what follows it given up, on request.
     pub(crate) gave_up: bool,
 }
@@ -64,6 +66,7 @@ pub(crate) fn replay(
         torn_bytes: 0,
         files: Vec::new(),
         strays: Vec::new(),
+        from_floor: numbers.first() == Some(&floor),
         gave_up: false,
     };
     let bucket = !env.blobs.can_append();
@@ -77,7 +80,7 @@ pub(crate) fn replay(
         bucket,
         found: &mut found,
     };
-    let mut expected = numbers.first().copied().unwrap_or(floor);
+    let mut expected = floor;
     for (at, number) in numbers.iter().enumerate() {
         if *number != expected {
             if bucket {

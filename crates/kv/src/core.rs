@@ -300,9 +300,11 @@ impl Core {
         Ok(waits)
     }
 
-    /// What compaction must keep, and the newest commit, seen in one moment.
+    /// What compaction must keep, and the newest durable commit, seen in one moment. A newer one may
+    /// be lost in a crash; what it pushes out of the window would be missed then.
     pub(crate) fn held_and_head(&self) -> Kept {
-        let (mut held, head) = self.shared.held.with(|| self.shared.visible());
+        let durable = self.log.lock().durable();
+        let (mut held, head) = self.shared.held.with(|| self.shared.visible().min(durable));
         let now = self.shared.env.clock.now();
         held.extend(self.manifest.current().state.checkpoint_pins(now));
         Kept { held, head, now }

@@ -10,6 +10,7 @@ use crate::shared::Shared;
 use crate::signals::Signals;
 use crate::state::{CommitTimes, DbState};
 use crate::stats::add;
+use crate::sync_thread::SyncThread;
 use crate::types::{Commit, KeyspaceId, SegmentId};
 use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
 use crate::wal::log::Log;
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) segment_pins: Arc<Mutex<Pins>>,
     pub(crate) queue: Mutex<Queue>,
     pub(crate) log: Mutex<Log>,
+    pub(crate) sync_thread: SyncThread,
     pub(crate) uploads: Mutex<Uploads>,
     pub(crate) uploads_changed: Condvar,
     pub(crate) times: Mutex<CommitTimes>,

@@ -262,13 +262,14 @@ impl Inner {
         }
         let flushed = match core.shared.is_stopped() {
             true => Ok(()),
-            false => core.sync().and_then(|()| core.flush_all().map(|_| ())),
+            false => core.sync().and_then(|()| core.flush_all()).and_then(|_| core.retire_log()),
         };
         if !core.shared.close() {
             return Ok(());
         }
         core.signals.end();
         core.uploads_changed.notify_all();
+        core.sync_thread.end();
         for thread in self.threads.lock().drain(..) {
             if thread.thread().id() != std::thread::current().id() {
                 let _ = thread.join();
@@ -600,8 +601,9 @@ fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
         }
     })?;
     start("compact", compact_forever)?;
-    if core.bucket {
-        start("upload", Core::finish_uploads)?;
+    match core.bucket {
+        true => start("upload", Core::finish_uploads)?,
+        false => start("sync", |core| core.sync_thread.serve(|| core.log.lock().sync()))?,
     }
     Ok(threads)
 }

@@ -183,6 +183,26 @@ impl Core {
         floor
     }
 
+    /// When everything is in tables: the log starts after its last file, and all files go.
+    pub(crate) fn retire_log(&self) -> Result<()> {
+        let end = self.log.lock().number() + 1;
+        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        let unflushed = |core: &Arc<KeyspaceCore>| {
+            core.view.load().memtables().any(|memtable| memtable.wal().is_some())
+        };
+        if cores.iter().any(unflushed) {
+            return Ok(());
+        }
+        let head = self.shared.visible();
+        self.edit(|state| {
+            state.wal_floor = state.wal_floor.max(end);
+            state.head = state.head.max(head);
+            Ok(())
+        })?;
+        self.delete_log_below(end);
+        Ok(())
+    }
+
     /// Deletes log files that nothing needs. A failure is left for the next time.
     pub(crate) fn delete_log_below(&self, floor: u64) {
         let blobs = &self.shared.env.blobs;

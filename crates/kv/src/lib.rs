@@ -43,6 +43,7 @@ mod snapshot;
 mod sst;
 mod state;
 mod stats;
+mod sync_thread;
 mod types;
 mod varint;
 mod verify;

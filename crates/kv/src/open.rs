@@ -10,6 +10,7 @@ use crate::pipeline::{Queue, Uploads};
 use crate::shared::Shared;
 use crate::signals::Signals;
 use crate::state::{CommitTimes, DbState, KeyspaceState};
+use crate::sync_thread::SyncThread;
 use crate::types::{Commit, KeyspaceId};
 use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
 use crate::wal::frame::Op;
@@ -107,6 +108,7 @@ impl Core {
             segment_pins,
             queue: Mutex::new(Queue::new(recovered.last)),
             log: Mutex::new(log),
+            sync_thread: SyncThread::default(),
             uploads: Mutex::new(Uploads::default()),
             uploads_changed: Condvar::new(),
             times: Mutex::new(times),

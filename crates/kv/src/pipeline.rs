@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// Groups a leader serves before it hands over to one of those who wait.
 const GROUPS_PER_LEADER: u32 = 1;
+/// From this many writes on, a group goes into the memtable while it is synced.
+const PARALLEL_FROM: u64 = 8;
 /// Records on their way to a bucket at once.
 const UPLOADS: usize = 8;
 
@@ -238,8 +240,20 @@ impl Core {
     fn process(&self, mut group: Group) -> Option<(Group, Result<()>)> {
         match self.log_group(&mut group) {
             Ok(Logged::Done) => {
-                self.apply(&group);
+                self.insert(&group);
+                self.publish(&group);
                 Some((group, Ok(())))
+            }
+            Ok(Logged::Written) => {
+                // The disk and the memtable at the same time; visible when both are done.
+                self.sync_thread.request();
+                self.insert(&group);
+                let synced = self.sync_thread.wait();
+                match &synced {
+                    Ok(()) => self.publish(&group),
+                    Err(error) => self.shared.stop(error),
+                }
+                Some((group, synced))
             }
             Ok(Logged::Uploading(upload)) => self.finish_or_queue(upload, group),
             Err(error) => {
@@ -253,6 +267,9 @@ impl Core {
         self.shared.check_writable()?;
         group.time = self.shared.env.clock.now();
         let mut log = self.log.lock();
+        if log.wants_rotation() {
+            self.rotate_log(&mut log, group.time)?;
+        }
         if group.commits > 0 {
             self.set_room_aside(&mut log, group)?;
             log.add(&group.payload, group.first, group.last());
@@ -264,11 +281,11 @@ impl Core {
             add(&self.shared.counters.wal_bytes, log.written() - before);
         }
         if group.durable {
-            log.sync()?;
             add(&self.shared.counters.syncs, 1);
-        }
-        if log.wants_rotation() {
-            self.rotate_log(&mut log, group.time)?;
+            if group.commits >= PARALLEL_FROM && self.threaded() && !self.bucket {
+                return Ok(Logged::Written);
+            }
+            log.sync()?;
         }
         let behind_uploads = self.bucket && self.uploads.lock().busy;
         Ok(match upload.is_some() || behind_uploads {
@@ -312,8 +329,8 @@ impl Core {
         Ok(())
     }
 
-    /// Puts a group's writes into their memtables and lets readers see them.
-    fn apply(&self, group: &Group) {
+    /// Puts a group's writes into their memtables, where nobody sees them yet.
+    fn insert(&self, group: &Group) {
         if group.commits == 0 {
             return;
         }
@@ -337,6 +354,13 @@ impl Core {
         assert!(whole, "the group was encoded by this process");
         for (_, memtable, bytes) in &group.targets {
             memtable.release(*bytes);
+        }
+    }
+
+    /// Lets readers see a group's writes.
+    fn publish(&self, group: &Group) {
+        if group.commits == 0 {
+            return;
         }
         add(&self.shared.counters.commits, group.commits);
         add(&self.shared.counters.user_bytes, group.user_bytes);
@@ -383,7 +407,10 @@ impl Core {
         // After a failure nothing later may become visible either: its record has a gap before it.
         let done = done.and_then(|()| self.shared.check_writable());
         match &done {
-            Ok(()) => self.apply(group),
+            Ok(()) => {
+                self.insert(group);
+                self.publish(group);
+            }
             Err(error) => self.shared.stop(error),
         }
         done
@@ -429,6 +456,10 @@ enum Next {
 }
 
 enum Logged {
+    /// As durable as the group asked.
     Done,
+    /// In the page cache; a sync must follow.
+    Written,
+    /// On its way to the bucket, or behind records that are.
     Uploading(Option<Upload>),
 }

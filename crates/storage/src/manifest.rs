@@ -3,8 +3,9 @@
 //! Every version of the state is one whole blob, `manifest/<20 digits>.manifest`, created
 //! put-if-absent; the newest number wins. An edit that lost the race for a number is applied again
 //! to what won. A writer raises the **epoch** when it opens, and stops when it meets a higher one.
-//! A manifest created under a number that was already swept is noticed, because a newer one always
-//! exists (`docs/file-formats.md`).
+//! Each manifest lists the attempts that made the ones before it, so that a writer that was overtaken
+//! right after it won knows that it won, and one that won a number which had been swept long before
+//! knows that it did not (`docs/file-formats.md`).
 
 use crate::blobs::{PutOutcome, StoreKind};
 use crate::env::Env;
@@ -17,6 +18,8 @@ const SUFFIX: &str = ".manifest";
 const MAGIC: &[u8; 8] = b"SILTMANI";
 const FORMAT: u32 = 1;
 const HEADER: usize = 8 + 4 + 8 * 4 + 4;
+/// How many predecessors' attempts a manifest lists.
+const ANCESTORS: usize = 32;
 const CHECKSUM: usize = 8;
 const PUT_ATTEMPTS: u32 = 3;
 const KEEP_OLD: u64 = 1;
@@ -42,6 +45,16 @@ pub struct Numbered<S> {
     pub epoch: u64,
     /// The state.
     pub state: S,
+    /// The attempt that wrote it, then those that wrote its predecessors, newest first.
+    attempts: Vec<u64>,
+}
+
+impl<S> Numbered<S> {
+    /// The attempt that wrote the predecessor `number` of this manifest, if it is still listed.
+    fn attempt_of(&self, number: u64) -> Option<u64> {
+        let back = usize::try_from(self.number.checked_sub(number)?).ok()?;
+        self.attempts.get(back).copied()
+    }
 }
 
 /// What a process may do with the manifest.
@@ -97,6 +110,7 @@ impl<S: ManifestState> ManifestStore<S> {
             number: 0,
             epoch: 0,
             state: first(),
+            attempts: Vec::new(),
         });
         let writer = env.rng.next();
         let mut store = Self {
@@ -247,29 +261,40 @@ impl<S: ManifestState> ManifestStore<S> {
     ) -> Result<Option<Arc<Numbered<S>>>> {
         let number = base.number + 1;
         let name = manifest_name(number);
-        let attempt = self.env.rng.next();
-        let bytes = encode(number, epoch, self.writer, attempt, &state.encode());
+        let mut attempts = vec![self.env.rng.next()];
+        attempts.extend(base.attempts.iter().take(ANCESTORS));
+        let bytes = encode(number, epoch, self.writer, &attempts, &state.encode());
         let created = self.put_once(&name, &bytes)?;
-        // A name that was swept can be created again; a newer manifest then exists.
         let newest = latest_number(&self.env)?.unwrap_or(0);
-        if created && newest > number {
-            self.env.blobs.delete(&name)?;
-        }
         if created && newest <= number {
             let won = Arc::new(Numbered {
                 number,
                 epoch,
                 state,
+                attempts,
             });
             *self.current.write() = won.clone();
             return Ok(Some(won));
         }
         let newer = load_latest(&self.env)?.ok_or_else(|| Error::NotFound {
-            name,
+            name: name.clone(),
             store: self.env.blobs.describe(),
         })?;
-        *self.current.write() = Arc::new(newer);
-        Ok(None)
+        let newer = Arc::new(newer);
+        *self.current.write() = newer.clone();
+        if !created {
+            return Ok(None);
+        }
+        // Somebody was here since. Either it built on this manifest, or the number had been swept
+        // and this manifest was never anybody's predecessor.
+        match newer.attempt_of(number) {
+            Some(theirs) if theirs == attempts[0] => Ok(Some(newer)),
+            Some(_) => {
+                self.env.blobs.delete(&name)?;
+                Ok(None)
+            }
+            None => Err(unknown_outcome(&name, "more manifests followed than are remembered")),
+        }
     }
 
     /// Puts `bytes` if absent and finds out what happened even when the store answers with an error
@@ -291,12 +316,12 @@ impl<S: ManifestState> ManifestStore<S> {
                 }
                 Ok(_) => return Ok(false),
                 Err(missing) if missing.is_not_found() => {}
-                Err(_) => return Err(unknown_outcome(name, &error)),
+                Err(_) => return Err(unknown_outcome(name, &error.to_string())),
             }
             if attempt == PUT_ATTEMPTS {
                 let may_still_land = self.env.blobs.kind() == StoreKind::Bucket;
                 return Err(if may_still_land {
-                    unknown_outcome(name, &error)
+                    unknown_outcome(name, &error.to_string())
                 } else {
                     error
                 });
@@ -306,12 +331,12 @@ impl<S: ManifestState> ManifestStore<S> {
     }
 }
 
-fn unknown_outcome(name: &str, error: &Error) -> Error {
+fn unknown_outcome(name: &str, why: &str) -> Error {
     Error::Io {
         name: name.to_string(),
         operation: "commit manifest (outcome unknown)",
         kind: std::io::ErrorKind::Other,
-        message: error.to_string(),
+        message: why.to_string(),
     }
 }
 
@@ -344,15 +369,18 @@ fn load<S: ManifestState>(env: &Env, number: u64) -> Result<Numbered<S>> {
     Ok(manifest)
 }
 
-fn encode(number: u64, epoch: u64, writer: u64, attempt: u64, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER + body.len() + CHECKSUM);
+fn encode(number: u64, epoch: u64, writer: u64, attempts: &[u64], body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + attempts.len() * 8 + body.len() + CHECKSUM);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT.to_le_bytes());
-    for field in [number, epoch, writer, attempt] {
+    for field in [number, epoch, writer, attempts.len() as u64] {
         bytes.extend_from_slice(&field.to_le_bytes());
     }
     let len = u32::try_from(body.len()).expect("a manifest is far below 4 GiB");
     bytes.extend_from_slice(&len.to_le_bytes());
+    for attempt in attempts {
+        bytes.extend_from_slice(&attempt.to_le_bytes());
+    }
     bytes.extend_from_slice(body);
     let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
@@ -382,24 +410,26 @@ pub fn decode_manifest<S: ManifestState>(name: &str, bytes: &[u8]) -> Result<Num
         });
     }
     let body_len = u32_at(44) as usize;
-    if bytes.len() - HEADER - CHECKSUM != body_len {
+    let attempts = u64_at(36);
+    if attempts > ANCESTORS as u64 + 1 {
+        return Err(Error::corrupt(name, 36, "it lists too many attempts"));
+    }
+    let body_at = HEADER + attempts as usize * 8;
+    let end = bytes.len() - CHECKSUM;
+    if body_at > end || end - body_at != body_len {
         return Err(short());
     }
-    let end = HEADER + body_len;
     let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes[..end]);
     if sum != u64_at(end) {
-        return Err(Error::corrupt(
-            name,
-            end as u64,
-            "its checksum does not match",
-        ));
+        return Err(Error::corrupt(name, end as u64, "its checksum does not match"));
     }
-    let state =
-        S::decode(&bytes[HEADER..end]).map_err(|what| Error::corrupt(name, HEADER as u64, what))?;
+    let state = S::decode(&bytes[body_at..end])
+        .map_err(|what| Error::corrupt(name, body_at as u64, what))?;
     Ok(Numbered {
         number: u64_at(12),
         epoch: u64_at(20),
         state,
+        attempts: (HEADER..body_at).step_by(8).map(u64_at).collect(),
     })
 }
 
@@ -479,7 +509,7 @@ mod tests {
 
     #[test]
     fn every_flipped_byte_and_every_cut_is_a_typed_error() {
-        let bytes = encode(1, 2, 3, 4, b"body");
+        let bytes = encode(1, 2, 3, &[4, 5], b"body");
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x40;

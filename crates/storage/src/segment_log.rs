@@ -132,8 +132,11 @@ impl<I: Ord + Clone + std::fmt::Debug, M> SegmentLog<I, M> {
                 return Err(ReplaceError::Gone(id.clone()));
             }
         }
-        for output in &outputs {
+        for (at, output) in outputs.iter().enumerate() {
             self.check_fresh(&output.id)?;
+            if outputs[..at].iter().any(|other| other.id == output.id) {
+                return Err(ReplaceError::Taken(output.id.clone()));
+            }
         }
         let first = self
             .live

@@ -1,0 +1,145 @@
+//! The entries: which bytes key and value number `i` have, and how a reader checks them.
+//!
+//! Keys are 16 bytes that look random, so writing them by number is writing in random order.
+//! A value is 50 random bytes twice over (half compressible); its first eight bytes depend on
+//! the number alone, so a reader can tell that a value belongs to its key at any version.
+
+use crate::engine::Entry;
+
+/// Bytes of a key.
+pub(crate) const KEY_LEN: usize = 16;
+/// Bytes of a value.
+pub(crate) const VALUE_LEN: usize = 100;
+/// Bytes of user data in one entry.
+pub(crate) const ENTRY_LEN: u64 = (KEY_LEN + VALUE_LEN) as u64;
+
+const HALF: usize = VALUE_LEN / 2;
+
+/// SplitMix64's finaliser: a bijection on 64-bit integers (Steele, Lea, Flood 2014).
+fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The key of entry `number`. Distinct numbers have distinct first eight bytes.
+pub(crate) fn key(number: u64) -> [u8; KEY_LEN] {
+    let head = mix(number);
+    let mut key = [0; KEY_LEN];
+    key[..8].copy_from_slice(&head.to_be_bytes());
+    key[8..].copy_from_slice(&mix(head ^ 0x5151).to_be_bytes());
+    key
+}
+
+/// The first eight bytes that every version of the value of `key` has.
+fn mark(key: &[u8]) -> u64 {
+    mix(u64::from_le_bytes(word(key, 8)))
+}
+
+/// The value of the entry with `key` in `version`.
+pub(crate) fn value(key: &[u8; KEY_LEN], version: u64) -> [u8; VALUE_LEN] {
+    let mut value = [0; VALUE_LEN];
+    let mut state = mark(key);
+    value[..8].copy_from_slice(&state.to_le_bytes());
+    for chunk in value[8..HALF].chunks_mut(8) {
+        state = mix(state ^ version);
+        let bytes = state.to_le_bytes();
+        chunk.copy_from_slice(&bytes[..chunk.len()]);
+    }
+    value.copy_within(..HALF, HALF);
+    value
+}
+
+/// Entry `number` in `version`.
+pub(crate) fn entry(number: u64, version: u64) -> Entry {
+    let key = key(number);
+    (key, value(&key, version))
+}
+
+/// Whether `value` is some version of the value of `key`.
+pub(crate) fn belongs(key: &[u8], value: &[u8]) -> bool {
+    value.len() == VALUE_LEN && u64::from_le_bytes(word(value, 0)) == mark(key)
+}
+
+fn word(bytes: &[u8], at: usize) -> [u8; 8] {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    word
+}
+
+/// Reads every byte and folds it into a number, so that no engine can hand out lazily.
+pub(crate) fn touch(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let sum = words.iter().fold(0u64, |sum, word| {
+        sum.rotate_left(1).wrapping_add(u64::from_le_bytes(*word))
+    });
+    rest.iter().fold(sum, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
+    })
+}
+
+/// The wrapping sum of [`touch`] over all entries of a database that holds `entries` entries in
+/// version 0, in any order.
+pub(crate) fn checksum(entries: u64) -> u64 {
+    (0..entries).fold(0, |sum, number| {
+        let (key, value) = entry(number, 0);
+        sum.wrapping_add(touch(&key)).wrapping_add(touch(&value))
+    })
+}
+
+/// Bytes of the live entries, sorted by key, as LZ4 blocks of 16 KiB: the yardstick for bytes on
+/// disk. `versions` gives the version each entry is in.
+pub(crate) fn compressed_bytes(versions: &[u32]) -> u64 {
+    const CHUNK: usize = 16 * 1024;
+    let mut numbers: Vec<u64> = (0..versions.len() as u64).collect();
+    numbers.sort_unstable_by_key(|number| key(*number));
+    let mut chunk = Vec::with_capacity(CHUNK + ENTRY_LEN as usize);
+    let mut total = 0;
+    for number in numbers {
+        let (key, value) = entry(number, u64::from(versions[number as usize]));
+        chunk.extend_from_slice(&key);
+        chunk.extend_from_slice(&value);
+        if chunk.len() >= CHUNK {
+            total += lz4_flex::block::compress(&chunk).len() as u64;
+            chunk.clear();
+        }
+    }
+    total + lz4_flex::block::compress(&chunk).len() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_belong_to_their_key_in_every_version() {
+        for number in 0..100 {
+            let (own, value) = entry(number, number * 7);
+            assert!(belongs(&own, &value));
+            assert!(!belongs(&key(number + 1), &value));
+        }
+    }
+
+    #[test]
+    fn values_differ_between_versions_and_compress_by_half() {
+        let (key, first) = entry(1, 0);
+        assert_ne!(first, value(&key, 1));
+        let live = compressed_bytes(&[0; 2000]);
+        let raw = 2000 * ENTRY_LEN;
+        assert!(
+            live < raw * 7 / 10 && live > raw * 5 / 10,
+            "{live} of {raw}"
+        );
+    }
+
+    #[test]
+    fn touch_depends_on_every_byte() {
+        let bytes = [7u8; 21];
+        for at in 0..bytes.len() {
+            let mut other = bytes;
+            other[at] ^= 1;
+            assert_ne!(touch(&bytes), touch(&other));
+        }
+    }
+}

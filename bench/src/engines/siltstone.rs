@@ -1,0 +1,117 @@
+//! Siltstone: one keyspace that keeps no history; buffered puts stay in its log buffer, durable
+//! puts share syncs.
+
+use std::path::Path;
+
+use siltstone::blocking::Database;
+use siltstone::{
+    Batch, CompactOptions, Compression as Codec, Durability, History, KeyspaceOptions, Options, Read,
+};
+
+use crate::engine::{Compression, Config, Drive, Engine, Entry, Family, Result};
+
+/// An open Siltstone database.
+pub(crate) struct Siltstone {
+    database: Database,
+}
+
+impl Engine for Siltstone {
+    const NAME: &'static str = "siltstone";
+    const FAMILY: Family = Family::Lsm;
+    const WRITES: Drive = Drive::Threads;
+    const CROWD: Drive = Drive::Tasks;
+    const READS: Drive = Drive::Threads;
+
+    async fn open(dir: &Path, config: &Config) -> Result<Self> {
+        let options = Options {
+            // One budget: what the others get as cache and write buffers.
+            memory_budget: 256 << 20,
+            memtable_bytes: config.memtable_bytes,
+            ..Options::default()
+        };
+        let keyspace = KeyspaceOptions {
+            history: History::head_only(),
+            compression: match config.compression {
+                Compression::Lz4 => Codec::Lz4,
+                Compression::None => Codec::None,
+            },
+            ..KeyspaceOptions::default()
+        };
+        let url = dir.to_str().ok_or("the folder's name is not text")?;
+        Ok(Self {
+            database: Database::open_with(url, options, keyspace)?,
+        })
+    }
+
+    async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let keyspace = self.database.default_keyspace();
+        keyspace.put_with(key, value, Durability::Buffered)?;
+        Ok(())
+    }
+
+    async fn put_durable(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.database.put(key, value)?;
+        Ok(())
+    }
+
+    async fn put_durable_in_crowd(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let keyspace = self.database.default_keyspace();
+        keyspace.put_async(key, value, Durability::Durable).await?;
+        Ok(())
+    }
+
+    async fn put_batch(&self, entries: &[Entry]) -> Result<()> {
+        let mut batch = Batch::new();
+        for (key, value) in entries {
+            batch.put(self.database.default_keyspace(), key, value);
+        }
+        self.database.write(&batch, Durability::Buffered)?;
+        Ok(())
+    }
+
+    async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
+        let value = self.database.get(key)?;
+        if let Some(value) = &value {
+            see(value);
+        }
+        Ok(value.is_some())
+    }
+
+    async fn scan(
+        &self,
+        from: &[u8],
+        limit: usize,
+        mut see: impl FnMut(&[u8], &[u8]) + Send,
+    ) -> Result<usize> {
+        let mut scan = Read::scan(&self.database, from..)?;
+        let mut count = 0;
+        while count < limit && scan.next() {
+            see(scan.key(), scan.value());
+            count += 1;
+        }
+        if let Some(error) = scan.error() {
+            return Err(error.clone().into());
+        }
+        Ok(count)
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.database.flush()?;
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<()> {
+        self.database.flush()?;
+        Ok(self.database.kv().settle()?)
+    }
+
+    async fn compact(&mut self) -> Result<bool> {
+        self.database.flush()?;
+        self.database.compact(&CompactOptions::default())?;
+        Ok(true)
+    }
+
+    async fn close(self) -> Result<()> {
+        Ok(self.database.close()?)
+    }
+}

@@ -186,10 +186,10 @@ impl Core {
             level0 = level0.max(runs);
         }
         drop(keyspaces);
-        // One sealed memtable is the normal case. From there to twice the limit writers slow down.
+        // One sealed memtable is the normal case. From there on writers slow down.
         let by_memory = match sealed + active {
-            used if used >= limit * 3 => WAIT,
-            used if sealed > 0 => used.saturating_sub(limit * 3 / 2) * 1000 / (limit * 3 / 2),
+            used if used >= limit * 5 / 2 => WAIT,
+            used if sealed > 0 => used.saturating_sub(limit * 3 / 2) * 1000 / limit,
             _ => 0,
         };
         let slow_from = options.level0_stop * 3 / 4;

@@ -98,7 +98,7 @@ pub fn wal(blobs: &dyn Blobs, name: &str, mut visit: impl FnMut(WalRecord)) -> R
     let mut at = FILE_HEADER;
     while let Some((record, payload, end)) = frame::decode(&bytes, number, at) {
         let mut writes = Vec::new();
-        let whole = frame::for_each_op(payload, record.first, record.last, |commit, op| {
+        let whole = frame::for_each_op(&payload, record.first, record.last, |commit, op| {
             writes.push(RawEntry {
                 keyspace: op.keyspace,
                 commit,

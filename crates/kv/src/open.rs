@@ -197,29 +197,41 @@ impl<'a> Memtables<'a> {
 }
 
 impl Replay for Memtables<'_> {
-    fn op(&mut self, file: u64, commit: Commit, op: Op<'_>) -> Result<()> {
+    fn file(&mut self, file: u64, ops: &mut [(Commit, Op<'_>)]) {
+        let mut needs: BTreeMap<KeyspaceId, usize> = BTreeMap::new();
         // Keyspaces that were dropped since, and writes that are in tables, are passed over.
-        let Some(flushed) = self.flushed.get(&op.keyspace) else {
-            return Ok(());
+        let is_wanted = |flushed: &BTreeMap<KeyspaceId, Commit>, commit: Commit, op: &Op<'_>| {
+            flushed.get(&op.keyspace).is_some_and(|flushed| commit > *flushed)
         };
-        if commit <= *flushed {
-            return Ok(());
+        for (commit, op) in ops.iter() {
+            if is_wanted(&self.flushed, *commit, op) {
+                *needs.entry(op.keyspace).or_default() +=
+                    Memtable::entry_bytes(op.key.len(), op.value.len());
+            }
         }
-        let needs = Memtable::entry_bytes(op.key.len(), op.value.len());
-        let memtables = self.filled.entry(op.keyspace).or_default();
-        if memtables.last().is_none_or(|memtable| !memtable.fits(needs)) {
-            let capacity = self.shared.options.memtable_limit().max(needs);
-            memtables.push(Arc::new(Memtable::new(capacity, file)));
+        // A file goes into one memtable, so that memtables stay in commit order; within it the order
+        // of insertion is free, and key order is quickest.
+        for (keyspace, bytes) in &needs {
+            let memtables = self.filled.entry(*keyspace).or_default();
+            if memtables.last().is_none_or(|memtable| !memtable.fits(*bytes)) {
+                let capacity = self.shared.options.memtable_limit().max(*bytes);
+                memtables.push(Arc::new(Memtable::new(capacity, file)));
+            }
         }
-        let entry = Entry {
-            key: op.key,
-            commit,
-            tag: op.tag,
-            value: op.value,
-        };
-        let fitted = memtables.last().is_some_and(|memtable| memtable.insert(entry));
-        assert!(fitted, "the memtable was chosen to have room");
-        Ok(())
+        ops.sort_by(|(a_commit, a), (b_commit, b)| {
+            (a.keyspace, a.key).cmp(&(b.keyspace, b.key)).then(b_commit.cmp(a_commit))
+        });
+        for (commit, op) in ops.iter().filter(|(commit, op)| is_wanted(&self.flushed, *commit, op)) {
+            let entry = Entry {
+                key: op.key,
+                commit: *commit,
+                tag: op.tag,
+                value: op.value,
+            };
+            let memtable = self.filled.get(&op.keyspace).and_then(|memtables| memtables.last());
+            let fitted = memtable.is_some_and(|memtable| memtable.insert(entry));
+            assert!(fitted, "the memtable was chosen to have room");
+        }
     }
 
     fn time(&mut self, last: Commit, time: Timestamp) {

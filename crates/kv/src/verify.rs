@@ -70,9 +70,7 @@ pub fn verify(
 struct Nothing;
 
 impl Replay for Nothing {
-    fn op(&mut self, _: u64, _: Commit, _: Op<'_>) -> Result<()> {
-        Ok(())
-    }
+    fn file(&mut self, _: u64, _: &mut [(Commit, Op<'_>)]) {}
 
     fn time(&mut self, _: Commit, _: Timestamp) {}
 }

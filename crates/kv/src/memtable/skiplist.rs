@@ -60,8 +60,16 @@ pub(crate) struct SkipList {
     base: NonNull<u8>,
     capacity: usize,
     used: AtomicUsize,
-    /// Held while inserting; the value is the state of the generator of heights.
-    writer: Mutex<u64>,
+    writer: Mutex<Writer>,
+}
+
+/// Held while inserting.
+struct Writer {
+    /// State of the generator of heights.
+    rng: u64,
+    /// The entry inserted last, where it stands, or what stands before it: where the search for a
+    /// later key may start, so that keys in order cost next to nothing.
+    hint: [u32; MAX_HEIGHT],
 }
 
 // SAFETY: all shared mutation goes through atomics or happens before publication, under `writer`.
@@ -90,7 +98,10 @@ impl SkipList {
             base,
             capacity,
             used: AtomicUsize::new(HEAD as usize * UNIT + head_bytes),
-            writer: Mutex::new(0x9e37_79b9_7f4a_7c15),
+            writer: Mutex::new(Writer {
+                rng: 0x9e37_79b9_7f4a_7c15,
+                hint: [HEAD; MAX_HEIGHT],
+            }),
         }
     }
 
@@ -110,22 +121,31 @@ impl SkipList {
 
     /// Adds an entry. False when it does not fit; then nothing changed.
     pub(crate) fn insert(&self, entry: Entry<'_>) -> bool {
-        let mut rng = self.writer.lock();
-        *rng ^= *rng << 13;
-        *rng ^= *rng >> 7;
-        *rng ^= *rng << 17;
+        let mut writer = self.writer.lock();
+        writer.rng ^= writer.rng << 13;
+        writer.rng ^= writer.rng >> 7;
+        writer.rng ^= writer.rng << 17;
         // Each level holds a quarter of the one below.
-        let height = (1 + (rng.trailing_zeros() / 2) as usize).min(MAX_HEIGHT);
+        let height = (1 + (writer.rng.trailing_zeros() / 2) as usize).min(MAX_HEIGHT);
         let Some(node) = self.allocate(&entry, height) else {
             return false;
         };
         let prefix = prefix_of(entry.key);
+        let last = writer.hint[0];
+        let after_last =
+            last != HEAD && self.compare(last, prefix, entry.key, entry.commit) == Less;
+        let mut follow_hint = after_last;
         let mut predecessors = [HEAD; MAX_HEIGHT];
         let mut at = HEAD;
         for level in (0..MAX_HEIGHT).rev() {
+            // All hints stand before the new entry. Once the walk has passed one, it has passed all.
+            if follow_hint {
+                at = writer.hint[level];
+            }
             let mut next = self.link(at, level).load(Ordering::Relaxed);
             while next != NULL && self.compare(next, prefix, entry.key, entry.commit) == Less {
                 at = next;
+                follow_hint = false;
                 next = self.link(at, level).load(Ordering::Relaxed);
             }
             predecessors[level] = at;
@@ -133,6 +153,8 @@ impl SkipList {
                 self.link(node, level).store(next, Ordering::Relaxed);
             }
         }
+        writer.hint = predecessors;
+        writer.hint[..height].fill(node);
         // From the bottom up, so that whoever can see the node can walk on from it.
         for (level, before) in predecessors.iter().enumerate().take(height) {
             self.link(*before, level).store(node, Ordering::Release);

@@ -10,6 +10,12 @@ use siltstone_storage::{Appender, Env, Error as StorageError, PendingPut, PutOut
 /// Buffered commits go to the store when they reach this size, in bytes.
 const BUFFER: usize = 256 * 1024;
 
+/// Records of a folder are compressed from this size on, in bytes: below it, they are on the way of
+/// somebody who waits for a disk.
+const COMPRESS_FILE: usize = 16 * 1024;
+/// Records of a bucket are compressed from this size on, in bytes.
+const COMPRESS_OBJECT: usize = 1024;
+
 /// The log of one writer.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -119,7 +125,7 @@ impl Log {
                 durable,
             } => {
                 record.durable = *durable;
-                frame::encode(&mut self.record, self.number, &record, &self.pending);
+                frame::encode(&mut self.record, self.number, &record, &self.pending, COMPRESS_FILE);
                 appender.append(&self.record)?;
                 *end += self.record.len() as u64;
                 self.written += self.record.len() as u64;
@@ -134,7 +140,7 @@ impl Log {
                     nonce: self.env.rng.next(),
                 };
                 header.encode(&mut self.record);
-                frame::encode(&mut self.record, number, &record, &self.pending);
+                frame::encode(&mut self.record, number, &record, &self.pending, COMPRESS_OBJECT);
                 self.written += self.record.len() as u64;
                 let object = Bytes::from(std::mem::take(&mut self.record));
                 let name = blob_name(number);

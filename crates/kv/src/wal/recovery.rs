@@ -26,8 +26,8 @@ pub(crate) struct Recovered {
 
 /// Takes what the log holds, in order.
 pub(crate) trait Replay {
-    /// An operation of `commit`, which stands in log file `file`.
-    fn op(&mut self, file: u64, commit: Commit, op: Op<'_>) -> Result<()>;
+    /// What log file `file` holds: operations with their commits, in commit order.
+    fn file(&mut self, file: u64, ops: &mut [(Commit, Op<'_>)]);
 
     /// Commits up to `last` were made at `time` or before.
     fn time(&mut self, last: Commit, time: Timestamp);
@@ -125,26 +125,30 @@ impl Walk<'_> {
         }
         self.epoch = header.epoch;
         let mut at = FILE_HEADER;
-        let mut any = false;
+        let mut records = Vec::new();
         while let Some((record, payload, end)) = frame::decode(&bytes, number, at) {
-            self.record(&name, number, at, &record, payload)?;
-            any = true;
+            records.push((at, record, payload));
             at = end;
         }
-        if any {
+        let mut ops = Vec::new();
+        for (at, record, payload) in &records {
+            self.record(&name, *at, record, payload, &mut ops)?;
+        }
+        if !records.is_empty() {
+            self.target.file(number, &mut ops);
             self.found.files.push(number);
         }
         self.tail(&name, number, &bytes, at)?;
         Ok(true)
     }
 
-    fn record(
+    fn record<'b>(
         &mut self,
         name: &str,
-        number: u64,
         at: usize,
         record: &Record,
-        payload: &[u8],
+        payload: &'b [u8],
+        ops: &mut Vec<(Commit, Op<'b>)>,
     ) -> Result<()> {
         let fits = match self.next {
             Some(next) => record.first == next,
@@ -156,16 +160,9 @@ impl Walk<'_> {
             let what = format!("commit {next} should follow, commit {} does", record.first);
             return Err(Error::corrupt(name, at as u64, what));
         }
-        let mut failed = None;
-        let target = &mut *self.target;
         let whole = frame::for_each_op(payload, record.first, record.last, |commit, op| {
-            if failed.is_none() {
-                failed = target.op(number, commit, op).err();
-            }
+            ops.push((commit, op));
         });
-        if let Some(error) = failed {
-            return Err(error);
-        }
         if !whole {
             return Err(Error::corrupt(name, at as u64, "a record that decodes to nonsense"));
         }

@@ -20,7 +20,11 @@ AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL.";
 /// A versioned database in a folder or in a bucket.
 #[derive(Debug, Parser)]
 #[command(name = "siltstone", version, after_help = EXIT_CODES, max_term_width = 100)]
-#[command(disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -32,10 +36,21 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The database: a folder, s3://bucket/prefix, gs://... or az://... [default: ./siltstone-data]
-    #[arg(long, global = true, value_name = "URL", env = "SILTSTONE_DB", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "SILTSTONE_DB",
+        help_heading = "Global options"
+    )]
     pub(crate) db: Option<String>,
     /// The keyspace to read from and write to
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
     pub(crate) keyspace: Option<String>,
     /// One JSON object a line on stdout, for machines
     #[arg(long, global = true, help_heading = "Global options")]
@@ -47,7 +62,14 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size, help_heading = "Global options")]
     pub(crate) memory: u64,
     /// What to do with a log that is damaged in the middle
-    #[arg(long, global = true, value_enum, value_name = "MODE", default_value = "strict", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "MODE",
+        default_value = "strict",
+        help_heading = "Global options"
+    )]
     pub(crate) wal_recovery: Recovery,
 }
 

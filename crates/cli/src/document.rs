@@ -27,10 +27,17 @@ pub(crate) fn from_line(line: &str, key_field: &str) -> Result<Record, String> {
     if key_field != KEY_FIELD {
         return Ok((key, line.trim().as_bytes().to_vec()));
     }
-    let mut rest = fields.iter().filter(|(name, _)| name != KEY_FIELD && name != "_id_hex");
+    let mut rest = fields
+        .iter()
+        .filter(|(name, _)| name != KEY_FIELD && name != "_id_hex");
     if let (Some((name, raw)), None) = (rest.clone().next(), rest.clone().nth(1)) {
         match name.as_str() {
-            "_value" => return Ok((key, text_of(raw).ok_or("`_value` is not text")?.into_bytes())),
+            "_value" => {
+                return Ok((
+                    key,
+                    text_of(raw).ok_or("`_value` is not text")?.into_bytes(),
+                ));
+            }
             "_value_hex" => {
                 let bytes = text_of(raw).and_then(|text| unhex(&text));
                 return Ok((key, bytes.ok_or("`_value_hex` is not hexadecimal")?));
@@ -58,7 +65,10 @@ pub(crate) fn to_line(key: &[u8], value: &[u8]) -> String {
 
 /// An object with its key in front; `None` when that would not read back to the same bytes.
 fn spliced(key: &[u8], value: &[u8]) -> Option<String> {
-    let inner = std::str::from_utf8(value).ok()?.strip_prefix('{')?.strip_suffix('}')?;
+    let inner = std::str::from_utf8(value)
+        .ok()?
+        .strip_prefix('{')?
+        .strip_suffix('}')?;
     let head = Object::default().text(KEY_FIELD, key).finish();
     let head = head.strip_suffix('}')?;
     let comma = if inner.is_empty() { "" } else { "," };
@@ -75,11 +85,15 @@ fn key_of(fields: &[(String, &RawValue)], key_field: &str) -> Result<Vec<u8>, St
             None if serde_json::from_str::<serde_json::Number>(raw.get()).is_ok() => {
                 Ok(raw.get().as_bytes().to_vec())
             }
-            None => Err(format!("its key, field {key_field:?}, is neither text nor a number")),
+            None => Err(format!(
+                "its key, field {key_field:?}, is neither text nor a number"
+            )),
         },
         (Some(_), Some(_)) => Err(format!("it has field {key_field:?} twice")),
         (None, _) => {
-            let coded = fields.iter().find(|(name, _)| key_field == KEY_FIELD && name == "_id_hex");
+            let coded = fields
+                .iter()
+                .find(|(name, _)| key_field == KEY_FIELD && name == "_id_hex");
             let Some((_, raw)) = coded else {
                 return Err(format!(
                     "it has no field {key_field:?} for its key; name another with --key-field"
@@ -131,7 +145,12 @@ pub(crate) fn cells(value: &[u8]) -> Option<Vec<(String, String)>> {
         "null" => String::new(),
         other => text_of(raw).unwrap_or_else(|| other.to_string()),
     };
-    Some(fields.into_iter().map(|(name, raw)| (name, cell(raw))).collect())
+    Some(
+        fields
+            .into_iter()
+            .map(|(name, raw)| (name, cell(raw)))
+            .collect(),
+    )
 }
 
 /// A cell of a table as JSON: text, or with `typed` what it looks like.
@@ -162,15 +181,28 @@ mod tests {
     #[test]
     fn another_key_field_stays_in_the_value() {
         let line = r#" {"sku": 17, "n": 1} "#;
-        assert_eq!(from_line(line, "sku").unwrap(), (b"17".to_vec(), br#"{"sku": 17, "n": 1}"#.to_vec()));
+        assert_eq!(
+            from_line(line, "sku").unwrap(),
+            (b"17".to_vec(), br#"{"sku": 17, "n": 1}"#.to_vec())
+        );
     }
 
     #[test]
     fn any_bytes_go_out_and_come_back() {
         let keys: [&[u8]; 3] = [b"k", b"\xff\x00", "ключ\n".as_bytes()];
         let values: [&[u8]; 12] = [
-            b"", b"plain", b"{}", b"{\"a\":1}", b"{ \"a\": 1 }", b"{\"a\":\n1}", b"{\"_id\":\"x\"}",
-            b"{\"_value\":\"x\"}", b"{\"_id_hex\":\"00\"}", b"\xff\xfe", b"[1,2]", b"{broken}",
+            b"",
+            b"plain",
+            b"{}",
+            b"{\"a\":1}",
+            b"{ \"a\": 1 }",
+            b"{\"a\":\n1}",
+            b"{\"_id\":\"x\"}",
+            b"{\"_value\":\"x\"}",
+            b"{\"_id_hex\":\"00\"}",
+            b"\xff\xfe",
+            b"[1,2]",
+            b"{broken}",
         ];
         for key in keys {
             for value in values {

@@ -19,7 +19,9 @@ impl Object {
     /// Adds every field of `more`, which serializes as an object.
     pub(crate) fn fields(mut self, more: &impl Serialize) -> Self {
         let more = json(more);
-        if let Some(inner) = more.strip_prefix('{').and_then(|more| more.strip_suffix('}'))
+        if let Some(inner) = more
+            .strip_prefix('{')
+            .and_then(|more| more.strip_suffix('}'))
             && !inner.is_empty()
         {
             self.separate();
@@ -88,7 +90,9 @@ pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let pairs = (0..text.len()).step_by(2);
-    pairs.map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    pairs
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,16 +101,33 @@ mod tests {
 
     #[test]
     fn stored_json_keeps_every_digit_and_stays_on_one_line() {
-        let made = Object::default().value(Some(b"{\"n\": 1.00000000000000000001,\n \"t\": \"a\\nb\"}")).finish();
-        assert_eq!(made, r#"{"value":{"n": 1.00000000000000000001,  "t": "a\nb"}}"#);
+        let made = Object::default()
+            .value(Some(b"{\"n\": 1.00000000000000000001,\n \"t\": \"a\\nb\"}"))
+            .finish();
+        assert_eq!(
+            made,
+            r#"{"value":{"n": 1.00000000000000000001,  "t": "a\nb"}}"#
+        );
     }
 
     #[test]
     fn text_and_bytes_have_their_own_names() {
-        assert_eq!(Object::default().value(Some(b"hello")).finish(), r#"{"value_text":"hello"}"#);
-        assert_eq!(Object::default().value(Some(b"\xff\x00")).finish(), r#"{"value_hex":"ff00"}"#);
-        assert_eq!(Object::default().value(None).finish(), r#"{"value":null,"deleted":true}"#);
-        assert_eq!(Object::default().text("key", b"\xfe").finish(), r#"{"key_hex":"fe"}"#);
+        assert_eq!(
+            Object::default().value(Some(b"hello")).finish(),
+            r#"{"value_text":"hello"}"#
+        );
+        assert_eq!(
+            Object::default().value(Some(b"\xff\x00")).finish(),
+            r#"{"value_hex":"ff00"}"#
+        );
+        assert_eq!(
+            Object::default().value(None).finish(),
+            r#"{"value":null,"deleted":true}"#
+        );
+        assert_eq!(
+            Object::default().text("key", b"\xfe").finish(),
+            r#"{"key_hex":"fe"}"#
+        );
     }
 
     #[test]

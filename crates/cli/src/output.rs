@@ -59,7 +59,9 @@ impl Out {
 
     /// Bytes of a result, as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stdout.write_all(bytes).map_err(|e| Failure::io("stdout", &e))
+        self.stdout
+            .write_all(bytes)
+            .map_err(|e| Failure::io("stdout", &e))
     }
 
     /// Hands over everything written so far.
@@ -78,7 +80,11 @@ impl Out {
 
     /// A result that is an account of what was done: an object on stdout for machines, a note on
     /// stderr for people.
-    pub(crate) fn done(&mut self, note: impl Display, object: impl FnOnce() -> Object) -> Result<()> {
+    pub(crate) fn done(
+        &mut self,
+        note: impl Display,
+        object: impl FnOnce() -> Object,
+    ) -> Result<()> {
         if self.json {
             self.object(object())?;
         }

@@ -15,7 +15,10 @@ pub(crate) fn bar(session: &Session, what: &'static str, total: u64, unit: Unit)
         Unit::Items => "{human_pos}/{human_len} {per_sec:.0} {eta}",
     };
     let style = ProgressStyle::with_template(&format!("{{msg}} [{{bar:30}}] {numbers}"))
-        .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("=> "));
+        .map_or_else(
+            |_| ProgressStyle::default_bar(),
+            |style| style.progress_chars("=> "),
+        );
     let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style);
     bar.set_message(what);
     bar

@@ -91,7 +91,9 @@ impl Session {
     /// True when there is a database.
     pub(crate) fn exists(&self) -> Result<bool> {
         match Location::parse(self.url())?.blobs() {
-            Err(siltstone::Error::Kv(siltstone_kv::Error::Storage(e))) if e.is_not_found() => Ok(false),
+            Err(siltstone::Error::Kv(siltstone_kv::Error::Storage(e))) if e.is_not_found() => {
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
             Ok(blobs) => Ok(!blobs.list("manifest/")?.is_empty()),
         }

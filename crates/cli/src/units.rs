@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Reads a size: `4096`, `64KiB`, `1.5MiB`, `2GB` (1,000 to the power), `64k` (1,024 to the power).
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
@@ -17,9 +19,15 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         "mb" => 1e6,
         "gb" => 1e9,
         "tb" => 1e12,
-        _ => return Err(format!("unknown unit {unit:?}; write for example 64KiB, 1.5MiB or 2GB")),
+        _ => {
+            return Err(format!(
+                "unknown unit {unit:?}; write for example 64KiB, 1.5MiB or 2GB"
+            ));
+        }
     };
-    let number: f64 = number.parse().map_err(|_| "write for example 4096, 64KiB or 1.5MiB".to_string())?;
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "write for example 4096, 64KiB or 1.5MiB".to_string())?;
     let bytes = number * factor;
     if !bytes.is_finite() || bytes >= u64::MAX as f64 {
         return Err("is too large".into());
@@ -35,8 +43,12 @@ pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     };
     let time = humantime::parse_rfc3339_weak(&whole)
         .map_err(|_| "write a time in UTC as 2026-01-31T23:59:00Z, or a date".to_string())?;
-    let since = time.duration_since(UNIX_EPOCH).map_err(|_| "lies before 1970".to_string())?;
-    Ok(Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)))
+    let since = time
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| "lies before 1970".to_string())?;
+    Ok(Timestamp(
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+    ))
 }
 
 /// Reads a span of time: `90s`, `1h 30m`, `7days`.
@@ -113,7 +125,10 @@ pub(crate) fn names(tables: &[SegmentId]) -> Vec<String> {
 
 /// How many a second.
 pub(crate) fn rate(n: u64, in_time: Duration) -> String {
-    format!("{}/s", count((n as f64 / in_time.as_secs_f64().max(1e-9)) as u64))
+    format!(
+        "{}/s",
+        count((n as f64 / in_time.as_secs_f64().max(1e-9)) as u64)
+    )
 }
 
 /// Bytes as one line of text: printable as it is, tabs, line breaks and what is no text escaped.
@@ -148,7 +163,14 @@ mod tests {
 
     #[test]
     fn sizes_read_as_written() {
-        for (text, bytes) in [("0", 0), ("4096", 4096), ("64KiB", 65536), ("1.5MiB", 1_572_864), ("2GB", 2_000_000_000), ("3 k", 3072)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("64KiB", 65536),
+            ("1.5MiB", 1_572_864),
+            ("2GB", 2_000_000_000),
+            ("3 k", 3072),
+        ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         for wrong in ["", "MiB", "5 parsecs", "1e3", "-1", "99999999999TiB"] {
@@ -172,7 +194,10 @@ mod tests {
     fn times_read_and_print() {
         let at = parse_time("2026-01-31T23:59:00Z").unwrap();
         assert_eq!(time(at), "2026-01-31T23:59:00Z");
-        assert_eq!(time(parse_time("2026-01-31").unwrap()), "2026-01-31T00:00:00Z");
+        assert_eq!(
+            time(parse_time("2026-01-31").unwrap()),
+            "2026-01-31T00:00:00Z"
+        );
         assert!(parse_time("yesterday").is_err());
         assert!(parse_time("1969-01-01").is_err());
     }

@@ -11,7 +11,9 @@ use siltstone_storage::{Clock, SystemClock};
 
 /// Arguments of `backup`.
 #[derive(Debug, Args)]
-#[command(after_help = "A backup is a database. To restore it, open it where it is (siltstone --db TO ...), or copy\nit to where it should live: siltstone --db TO backup NEW.")]
+#[command(
+    after_help = "A backup is a database. To restore it, open it where it is (siltstone --db TO ...), or copy\nit to where it should live: siltstone --db TO backup NEW."
+)]
 pub(crate) struct BackupArgs {
     /// Where to: a folder, s3://bucket/prefix, gs://... or az://...
     to: String,
@@ -19,7 +21,10 @@ pub(crate) struct BackupArgs {
 
 pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<()> {
     if Location::parse(&args.to)? == Location::parse(session.url())? {
-        return Err(Failure::Usage(format!("{}: a database cannot be backed up into itself", args.to)));
+        return Err(Failure::Usage(format!(
+            "{}: a database cannot be backed up into itself",
+            args.to
+        )));
     }
     let clock = SystemClock::default();
     let db = session.writer()?;
@@ -39,5 +44,7 @@ pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<()> {
         bytes(stats.bytes),
         duration(clock.elapsed()),
     );
-    session.out.done(note, || Object::default().field("to", &args.to).fields(&stats))
+    session.out.done(note, || {
+        Object::default().field("to", &args.to).fields(&stats)
+    })
 }

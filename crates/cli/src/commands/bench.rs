@@ -18,7 +18,9 @@ const SCAN_ROWS: u64 = 100;
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
-#[command(after_help = "Runs in a temporary folder unless --db (or SILTSTONE_DB) names a database.")]
+#[command(
+    after_help = "Runs in a temporary folder unless --db (or SILTSTONE_DB) names a database."
+)]
 pub(crate) struct BenchArgs {
     /// Keys
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
@@ -44,8 +46,8 @@ pub(crate) fn run(args: &BenchArgs, session: &mut Session) -> Result<()> {
         db.close()?;
         return measured;
     }
-    let folder = tempfile::tempdir()
-        .map_err(|e| crate::failure::Failure::io("temporary folder", &e))?;
+    let folder =
+        tempfile::tempdir().map_err(|e| crate::failure::Failure::io("temporary folder", &e))?;
     let url = folder.path().to_string_lossy().into_owned();
     let db = Database::open_with(&url, session.options(), KeyspaceOptions::default())?;
     let keyspace = db.default_keyspace().clone();
@@ -64,7 +66,12 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(args: &'a BenchArgs, db: &'a Database, keyspace: &'a Keyspace, session: &'a mut Session) -> Self {
+    fn new(
+        args: &'a BenchArgs,
+        db: &'a Database,
+        keyspace: &'a Keyspace,
+        session: &'a mut Session,
+    ) -> Self {
         Self {
             args,
             db,
@@ -115,7 +122,8 @@ impl<'a> Bench<'a> {
             while rows < SCAN_ROWS && scan.next() {
                 rows += 1;
             }
-            scan.error().map_or(Ok(1), |error| Err(error.clone().into()))
+            scan.error()
+                .map_or(Ok(1), |error| Err(error.clone().into()))
         })?;
         self.measure("scan of all, in rows", 1, |_, _| {
             let mut scan = keyspace.scan::<&[u8]>(..)?;
@@ -123,7 +131,8 @@ impl<'a> Bench<'a> {
             while scan.next() {
                 rows += 1;
             }
-            scan.error().map_or(Ok(rows), |error| Err(error.clone().into()))
+            scan.error()
+                .map_or(Ok(rows), |error| Err(error.clone().into()))
         })?;
         self.account();
         Ok(())
@@ -133,7 +142,9 @@ impl<'a> Bench<'a> {
     fn value(&mut self) -> Vec<u8> {
         let size = usize::try_from(self.args.value_size).unwrap_or(usize::MAX);
         let rng = &mut self.rng;
-        (0..size).map(|at| if at % 2 == 0 { b'x' } else { rng.u8(..) }).collect()
+        (0..size)
+            .map(|at| if at % 2 == 0 { b'x' } else { rng.u8(..) })
+            .collect()
     }
 
     /// Runs `work` `times` times; what it answers is how much it did.
@@ -157,7 +168,13 @@ impl<'a> Bench<'a> {
         self.report(what, done, before - started, &latencies)
     }
 
-    fn report(&mut self, what: &str, done: u64, took: Duration, latencies: &Histogram<u64>) -> Result<()> {
+    fn report(
+        &mut self,
+        what: &str,
+        done: u64,
+        took: Duration,
+        latencies: &Histogram<u64>,
+    ) -> Result<()> {
         let at = |quantile| Duration::from_nanos(latencies.value_at_quantile(quantile));
         let most = Duration::from_nanos(latencies.max());
         let out = &mut self.session.out;

@@ -37,7 +37,9 @@ pub(crate) fn run(command: &CheckpointCommand, session: &mut Session) -> Result<
             db.kv().drop_checkpoint(name)?;
             db.close()?;
             let note = format!("checkpoint {name:?} dropped");
-            session.out.done(note, || Object::default().field("dropped", name))
+            session
+                .out
+                .done(note, || Object::default().field("dropped", name))
         }
     }
 }
@@ -46,7 +48,11 @@ fn create(name: &str, lease: Option<Duration>, session: &mut Session) -> Result<
     let db = session.writer()?;
     let made = db.checkpoint(name, lease)?;
     db.close()?;
-    let note = format!("checkpoint {name:?} holds commit {} {}", made.commit, until(&made));
+    let note = format!(
+        "checkpoint {name:?} holds commit {} {}",
+        made.commit,
+        until(&made)
+    );
     session.out.done(note, || object(&made))
 }
 
@@ -59,14 +65,25 @@ fn list(session: &mut Session) -> Result<()> {
         }
         let commit = checkpoint.commit.to_string();
         let (name, made) = (&checkpoint.name, time(checkpoint.created));
-        session.out.line(format_args!("{commit:>10}  {name}  made {made}, {}", until(checkpoint)))?;
+        session.out.line(format_args!(
+            "{commit:>10}  {name}  made {made}, {}",
+            until(checkpoint)
+        ))?;
     }
-    session.out.note(plural(checkpoints.len() as u64, "checkpoint", "checkpoints"));
+    session.out.note(plural(
+        checkpoints.len() as u64,
+        "checkpoint",
+        "checkpoints",
+    ));
     Ok(())
 }
 
 fn until(checkpoint: &Checkpoint) -> String {
-    checkpoint.expires.map_or("until it is dropped".into(), |at| format!("until {}", time(at)))
+    checkpoint
+        .expires
+        .map_or("until it is dropped".into(), |at| {
+            format!("until {}", time(at))
+        })
 }
 
 fn object(checkpoint: &Checkpoint) -> Object {

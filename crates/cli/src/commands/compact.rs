@@ -9,7 +9,9 @@ use siltstone::{CompactOptions, CompactOrder, Timestamp};
 
 /// Arguments of `compact`.
 #[derive(Debug, Args)]
-#[command(after_help = "Tables are taken in the given order until a limit is met. If then fewer than --min-files\nor fewer bytes than --min-size were taken, nothing happens. Answers never change: what a\nretained commit, a checkpoint or a reader needs is kept.")]
+#[command(
+    after_help = "Tables are taken in the given order until a limit is met. If then fewer than --min-files\nor fewer bytes than --min-size were taken, nothing happens. Answers never change: what a\nretained commit, a checkpoint or a reader needs is kept."
+)]
 pub(crate) struct CompactArgs {
     /// Which tables are taken first
     #[arg(long, value_enum, default_value = "oldest-first")]
@@ -37,19 +39,23 @@ pub(crate) struct CompactArgs {
 /// An order in which tables are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Order {
-    SmallestFirst,
-    LargestFirst,
-    OldestFirst,
-    NewestFirst,
+    #[value(name = "smallest-first")]
+    Smallest,
+    #[value(name = "largest-first")]
+    Largest,
+    #[value(name = "oldest-first")]
+    Oldest,
+    #[value(name = "newest-first")]
+    Newest,
 }
 
 impl From<Order> for CompactOrder {
     fn from(order: Order) -> Self {
         match order {
-            Order::SmallestFirst => Self::SmallestFirst,
-            Order::LargestFirst => Self::LargestFirst,
-            Order::OldestFirst => Self::OldestFirst,
-            Order::NewestFirst => Self::NewestFirst,
+            Order::Smallest => Self::SmallestFirst,
+            Order::Largest => Self::LargestFirst,
+            Order::Oldest => Self::OldestFirst,
+            Order::Newest => Self::NewestFirst,
         }
     }
 }

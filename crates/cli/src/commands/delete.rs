@@ -31,5 +31,9 @@ pub(crate) fn run(args: &DeleteArgs, session: &mut Session) -> Result<()> {
         stats.commit,
         duration(stats.latency)
     );
-    session.out.done(note, || Object::default().field("deleted", &keys).field("commit", &stats.commit))
+    session.out.done(note, || {
+        Object::default()
+            .field("deleted", &keys)
+            .field("commit", &stats.commit)
+    })
 }

@@ -45,9 +45,21 @@ struct Kind {
 }
 
 impl Kind {
-    const MANIFEST: Self = Self { folder: "manifest", suffix: "manifest", digits: 20 };
-    const WAL: Self = Self { folder: "wal", suffix: "wal", digits: 20 };
-    const SST: Self = Self { folder: "sst", suffix: "sst", digits: 16 };
+    const MANIFEST: Self = Self {
+        folder: "manifest",
+        suffix: "manifest",
+        digits: 20,
+    };
+    const WAL: Self = Self {
+        folder: "wal",
+        suffix: "wal",
+        digits: 20,
+    };
+    const SST: Self = Self {
+        folder: "sst",
+        suffix: "sst",
+        digits: 16,
+    };
 }
 
 /// A file and the store it is in.
@@ -61,7 +73,9 @@ fn find(args: &FileArgs, kind: Kind, session: &Session) -> Result<Found> {
     let Some(file) = &args.file else {
         let blobs = Location::parse(session.url())?.blobs()?;
         let newest = blobs.list(&prefix)?.into_iter().map(|blob| blob.name).max();
-        let name = newest.ok_or_else(|| Failure::Other(format!("{}: it has no {prefix}* files", session.url())))?;
+        let name = newest.ok_or_else(|| {
+            Failure::Other(format!("{}: it has no {prefix}* files", session.url()))
+        })?;
         return Ok(Found { blobs, name });
     };
     let path = Path::new(file);
@@ -83,7 +97,9 @@ fn find(args: &FileArgs, kind: Kind, session: &Session) -> Result<Found> {
 
 /// A path on this machine: the store is the folder above the file's own.
 fn beside(path: &Path, kind: &Kind) -> Result<Found> {
-    let full = path.canonicalize().map_err(|e| Failure::io(&path.display().to_string(), &e))?;
+    let full = path
+        .canonicalize()
+        .map_err(|e| Failure::io(&path.display().to_string(), &e))?;
     let folder = full.parent().filter(|folder| folder.ends_with(kind.folder));
     let (Some(root), Some(file)) = (folder.and_then(Path::parent), full.file_name()) else {
         return Err(Failure::Usage(format!(
@@ -117,16 +133,28 @@ fn manifest(found: &Found, session: &mut Session) -> Result<()> {
         };
         session.out.line(format_args!(
             "keyspace {} {:?}: flushed to {}, dropped to {}, {window}, {:?}, {} filter bits",
-            keyspace.id.0, keyspace.name, keyspace.flushed, keyspace.dropped, options.compression, options.filter_bits
+            keyspace.id.0,
+            keyspace.name,
+            keyspace.flushed,
+            keyspace.dropped,
+            options.compression,
+            options.filter_bits
         ))?;
     }
     for checkpoint in &state.checkpoints {
-        let until = checkpoint.expires.map_or("for good".into(), |at| format!("until {}", time(at)));
-        session.out.line(format_args!("checkpoint {:?}: commit {} {until}", checkpoint.name, checkpoint.commit))?;
+        let until = checkpoint
+            .expires
+            .map_or("for good".into(), |at| format!("until {}", time(at)));
+        session.out.line(format_args!(
+            "checkpoint {:?}: commit {} {until}",
+            checkpoint.name, checkpoint.commit
+        ))?;
     }
     for segment in state.tables.live() {
         let summary = summary(&segment.meta);
-        session.out.line(format_args!("{}  {summary}", segment.id))?;
+        session
+            .out
+            .line(format_args!("{}  {summary}", segment.id))?;
     }
     session.out.note(format!(
         "{} live, {} replaced and waiting to be deleted",
@@ -174,7 +202,9 @@ fn manifest_objects(manifest: &Numbered<DbState>, session: &mut Session) -> Resu
         )?;
     }
     for id in state.tables.retired() {
-        session.out.object(kind("retired").field("name", &id.to_string()))?;
+        session
+            .out
+            .object(kind("retired").field("name", &id.to_string()))?;
     }
     Ok(())
 }
@@ -249,7 +279,10 @@ fn entry(entry: &inspect::RawEntry, session: &mut Session) -> Result<()> {
             .value(entry.value.as_deref());
         return session.out.object(object);
     }
-    let value = entry.value.as_deref().map_or("(deleted)".to_string(), line_text);
+    let value = entry
+        .value
+        .as_deref()
+        .map_or("(deleted)".to_string(), line_text);
     let commit = entry.commit.to_string();
     session.out.line(format_args!(
         "{:>3} {commit:>10}  {}\t{value}",
@@ -266,7 +299,9 @@ fn table(found: &Found, session: &mut Session) -> Result<()> {
         }
         // Nobody listens any more: no need to read on.
         match failed {
-            Some(_) => Err(siltstone_kv::Error::Cancelled { what: "printing a table" }),
+            Some(_) => Err(siltstone_kv::Error::Cancelled {
+                what: "printing a table",
+            }),
             None => Ok(()),
         }
     });

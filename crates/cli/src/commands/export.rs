@@ -18,7 +18,9 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
-#[command(after_help = "CSV has a column for each top-level field; what is not a JSON object goes into `_value`.")]
+#[command(
+    after_help = "CSV has a column for each top-level field; what is not a JSON object goes into `_value`."
+)]
 pub(crate) struct ExportArgs {
     /// The file [default: stdout]
     file: Option<String>,
@@ -40,11 +42,19 @@ pub(crate) fn run(args: &ExportArgs, session: &mut Session) -> Result<()> {
     drop(args.range.open(&snapshot, ScanOptions::default())?);
     let (sink, shown): (Box<dyn Write>, &str) = match name {
         None => (Box::new(io::stdout()), "stdout"),
-        Some(name) => (Box::new(File::create(name).map_err(|e| Failure::io(name, &e))?), name),
+        Some(name) => (
+            Box::new(File::create(name).map_err(|e| Failure::io(name, &e))?),
+            name,
+        ),
     };
     let progress = match name.is_none() && io::stdout().is_terminal() {
         true => ProgressBar::hidden(),
-        false => bar(session, "exporting", at_most(&reader, session.keyspace_name()), Unit::Items),
+        false => bar(
+            session,
+            "exporting",
+            at_most(&reader, session.keyspace_name()),
+            Unit::Items,
+        ),
     };
     let mut export = Export {
         args,
@@ -57,7 +67,10 @@ pub(crate) fn run(args: &ExportArgs, session: &mut Session) -> Result<()> {
         progress: &progress,
         rows: 0,
     };
-    match args.format.unwrap_or_else(|| name.map_or(Format::Jsonl, Format::of)) {
+    match args
+        .format
+        .unwrap_or_else(|| name.map_or(Format::Jsonl, Format::of))
+    {
         Format::Jsonl => export.lines()?,
         Format::Csv => export.table()?,
     }
@@ -78,9 +91,11 @@ pub(crate) fn run(args: &ExportArgs, session: &mut Session) -> Result<()> {
 /// How many records there may be: every stored version counts.
 fn at_most(reader: &Reader, keyspace: &str) -> u64 {
     let stats = reader.kv().stats();
-    let entries = stats.keyspaces.iter().find(|k| k.name == keyspace).map(|k| {
-        k.memtable_entries + k.levels.iter().map(|level| level.entries).sum::<u64>()
-    });
+    let entries = stats
+        .keyspaces
+        .iter()
+        .find(|k| k.name == keyspace)
+        .map(|k| k.memtable_entries + k.levels.iter().map(|level| level.entries).sum::<u64>());
     entries.unwrap_or(0)
 }
 
@@ -95,25 +110,36 @@ struct Export<'a> {
 
 impl Export<'_> {
     fn lines(&mut self) -> Result<()> {
-        let mut scan = self.args.range.open(self.snapshot, ScanOptions::default())?;
+        let mut scan = self
+            .args
+            .range
+            .open(self.snapshot, ScanOptions::default())?;
         while scan.next() {
             let line = document::to_line(scan.key(), scan.value());
             writeln!(self.sink, "{line}").map_err(|e| Failure::io(self.shown, &e))?;
             self.row();
         }
-        scan.error().map_or(Ok(()), |error| Err(error.clone().into()))
+        scan.error()
+            .map_or(Ok(()), |error| Err(error.clone().into()))
     }
 
     fn table(&mut self) -> Result<()> {
         let columns = self.columns()?;
         let width = columns.len();
-        let at: HashMap<&str, usize> = columns.iter().enumerate().map(|(i, c)| (c.as_str(), i)).collect();
+        let at: HashMap<&str, usize> = columns
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (c.as_str(), i))
+            .collect();
         let shown = self.shown;
         let bad = |error: csv::Error| match error.into_kind() {
             csv::ErrorKind::Io(error) => Failure::io(shown, &error),
             other => Failure::Other(format!("{shown}: {other:?}")),
         };
-        let mut scan = self.args.range.open(self.snapshot, ScanOptions::default())?;
+        let mut scan = self
+            .args
+            .range
+            .open(self.snapshot, ScanOptions::default())?;
         let mut writer = csv::Writer::from_writer(&mut self.sink);
         writer.write_record(&columns).map_err(bad)?;
         while scan.next() {
@@ -129,14 +155,18 @@ impl Export<'_> {
             self.progress.inc(1);
         }
         writer.flush().map_err(|e| Failure::io(shown, &e))?;
-        scan.error().map_or(Ok(()), |error| Err(error.clone().into()))
+        scan.error()
+            .map_or(Ok(()), |error| Err(error.clone().into()))
     }
 
     /// The key's column, then every field's in the order they are met.
     fn columns(&self) -> Result<Vec<String>> {
         let mut columns = vec![KEY_FIELD.to_string()];
         let mut seen: HashMap<String, ()> = HashMap::from([(KEY_FIELD.to_string(), ())]);
-        let mut scan = self.args.range.open(self.snapshot, ScanOptions::default())?;
+        let mut scan = self
+            .args
+            .range
+            .open(self.snapshot, ScanOptions::default())?;
         while scan.next() {
             for (name, _) in cells(scan.value()) {
                 if seen.insert(name.clone(), ()).is_none() {
@@ -144,7 +174,8 @@ impl Export<'_> {
                 }
             }
         }
-        scan.error().map_or(Ok(columns), |error| Err(error.clone().into()))
+        scan.error()
+            .map_or(Ok(columns), |error| Err(error.clone().into()))
     }
 
     fn row(&mut self) {

@@ -46,8 +46,15 @@ pub(crate) fn run(args: &GetArgs, session: &mut Session) -> Result<()> {
             session.out.bytes(b"\n")?;
         }
     }
-    let written = stats.commit.map(|c| format!(", written by commit {c}")).unwrap_or_default();
-    session.out.note(format!("found in {}{written}; {}", stats.source, effort(&stats)));
+    let written = stats
+        .commit
+        .map(|c| format!(", written by commit {c}"))
+        .unwrap_or_default();
+    session.out.note(format!(
+        "found in {}{written}; {}",
+        stats.source,
+        effort(&stats)
+    ));
     Ok(())
 }
 
@@ -56,7 +63,11 @@ fn absent(key: &[u8], at: Commit, stats: &GetStats) -> String {
         (Source::None, _) | (_, None) => "not found".to_string(),
         (_, Some(commit)) => format!("deleted by commit {commit}"),
     };
-    format!("{}: {why} (read at commit {at}; {})", line_text(key), effort(stats))
+    format!(
+        "{}: {why} (read at commit {at}; {})",
+        line_text(key),
+        effort(stats)
+    )
 }
 
 fn effort(stats: &GetStats) -> String {

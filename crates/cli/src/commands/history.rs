@@ -27,7 +27,10 @@ pub(crate) fn run(args: &HistoryArgs, session: &mut Session) -> Result<()> {
     snapshot.get(key)?;
     let versions = siltstone_kv::history(&snapshot, key)?;
     if versions.is_empty() {
-        return Err(Failure::Absent(format!("{}: no version is stored", line_text(key))));
+        return Err(Failure::Absent(format!(
+            "{}: no version is stored",
+            line_text(key)
+        )));
     }
     let times = &reader.kv().manifest().state.times;
     for version in versions.iter().take(args.limit.unwrap_or(usize::MAX)) {
@@ -47,9 +50,13 @@ pub(crate) fn run(args: &HistoryArgs, session: &mut Session) -> Result<()> {
         };
         let by = at.map_or(String::new(), |at| format!("by {}", time(at)));
         let commit = version.commit.to_string();
-        session.out.line(format_args!("{commit:>10}  {by:<23}  {what}"))?;
+        session
+            .out
+            .line(format_args!("{commit:>10}  {by:<23}  {what}"))?;
         if version.truncated {
-            session.out.line("            older versions were removed by max_versions or max_age")?;
+            session
+                .out
+                .line("            older versions were removed by max_versions or max_age")?;
         }
     }
     session.out.note(format!(

@@ -21,7 +21,9 @@ const BATCH_BYTES: u64 = 8 << 20;
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
-#[command(after_help = "What `export` writes, `import` reads back to the same keys and values (JSON lines), or to\nthe same text (CSV).")]
+#[command(
+    after_help = "What `export` writes, `import` reads back to the same keys and values (JSON lines), or to\nthe same text (CSV)."
+)]
 pub(crate) struct ImportArgs {
     /// The file; `-` for stdin. A name that ends in .gz is unpacked
     file: String,
@@ -72,7 +74,9 @@ pub(crate) fn run(args: &ImportArgs, session: &mut Session) -> Result<()> {
     progress.finish_and_clear();
     if let Err(failure) = read.and(written) {
         let before = plural(import.durable, "record", "records");
-        session.out.note(format!("{before} of {} went in before this", args.file));
+        session
+            .out
+            .note(format!("{before} of {} went in before this", args.file));
         db.close()?;
         return Err(failure);
     }
@@ -111,7 +115,10 @@ fn open(args: &ImportArgs, session: &Session) -> Result<(Box<dyn BufRead>, Progr
     let progress = bar(session, "importing", size, Unit::Bytes);
     let input = progress.wrap_read(input);
     let input: Box<dyn BufRead> = match args.file.ends_with(".gz") {
-        true => Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(input))),
+        true => Box::new(BufReader::with_capacity(
+            1 << 16,
+            MultiGzDecoder::new(input),
+        )),
         false => Box::new(BufReader::with_capacity(1 << 16, input)),
     };
     Ok((input, progress))
@@ -122,7 +129,9 @@ fn lines(mut input: Box<dyn BufRead>, args: &ImportArgs, import: &mut Import<'_>
     for number in 1u64.. {
         line.clear();
         let at = |failure: Failure| failure.at(format!("{}, line {number}", args.file));
-        let read = input.read_line(&mut line).map_err(|e| at(Failure::Other(e.to_string())))?;
+        let read = input
+            .read_line(&mut line)
+            .map_err(|e| at(Failure::Other(e.to_string())))?;
         if read == 0 {
             break;
         }
@@ -151,24 +160,28 @@ fn table(input: Box<dyn BufRead>, args: &ImportArgs, import: &mut Import<'_>) ->
     let mut row = csv::StringRecord::new();
     while reader.read_record(&mut row).map_err(bad)? {
         let line = row.position().map_or(0, csv::Position::line);
-        let record = (row[key_at].as_bytes().to_vec(), row_value(&columns, &row, args));
-        import.put(record).map_err(|failure| failure.at(format!("{file}, line {line}")))?;
+        let record = (
+            row[key_at].as_bytes().to_vec(),
+            row_value(&columns, &row, args),
+        );
+        import
+            .put(record)
+            .map_err(|failure| failure.at(format!("{file}, line {line}")))?;
     }
     Ok(())
 }
 
 /// A row as a JSON object. Like in a line, a key in `_id` is not stored twice.
 fn row_value(columns: &csv::StringRecord, row: &csv::StringRecord, args: &ImportArgs) -> Vec<u8> {
-    let kept = |(name, cell): &(&str, &str)| {
-        *name != KEY_FIELD && !(cell.is_empty() && *name == "_value")
-    };
+    let kept =
+        |(name, cell): &(&str, &str)| *name != KEY_FIELD && !(cell.is_empty() && *name == "_value");
     let cells: Vec<_> = columns.iter().zip(row).filter(kept).collect();
     if let Some((_, text)) = cells.iter().find(|(name, _)| *name == "_value") {
         return text.as_bytes().to_vec();
     }
-    let fields = cells.iter().map(|(name, cell)| {
-        format!("{}:{}", json(*name), document::cell_json(cell, args.typed))
-    });
+    let fields = cells
+        .iter()
+        .map(|(name, cell)| format!("{}:{}", json(*name), document::cell_json(cell, args.typed)));
     format!("{{{}}}", fields.collect::<Vec<_>>().join(",")).into_bytes()
 }
 

@@ -29,5 +29,9 @@ pub(crate) fn run(args: &InitArgs, session: &mut Session) -> Result<()> {
         true => format!("{url}: there is a database already; nothing was changed"),
         false => format!("{url}: created an empty database"),
     };
-    session.out.done(note, || Object::default().field("db", &url).field("created", &!there))
+    session.out.done(note, || {
+        Object::default()
+            .field("db", &url)
+            .field("created", &!there)
+    })
 }

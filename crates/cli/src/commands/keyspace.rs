@@ -35,14 +35,18 @@ pub(crate) fn run(command: &KeyspaceCommand, session: &mut Session) -> Result<()
             db.create_keyspace(name, settings.options())?;
             db.close()?;
             let note = format!("keyspace {name:?} created");
-            session.out.done(note, || Object::default().field("created", name))
+            session
+                .out
+                .done(note, || Object::default().field("created", name))
         }
         KeyspaceCommand::Drop { name } => {
             let db = session.writer()?;
             db.kv().drop_keyspace(name)?;
             db.close()?;
             let note = format!("keyspace {name:?} dropped, with everything in it");
-            session.out.done(note, || Object::default().field("dropped", name))
+            session
+                .out
+                .done(note, || Object::default().field("dropped", name))
         }
     }
 }
@@ -54,7 +58,11 @@ fn list(session: &mut Session) -> Result<()> {
     for keyspace in &stats.keyspaces {
         let (tables, size, entries) = totals(keyspace);
         if session.out.json() {
-            let state = manifest.state.keyspaces.iter().find(|k| k.name == keyspace.name);
+            let state = manifest
+                .state
+                .keyspaces
+                .iter()
+                .find(|k| k.name == keyspace.name);
             let object = Object::default()
                 .field("name", &keyspace.name)
                 .field("tables", &tables)
@@ -78,5 +86,9 @@ fn list(session: &mut Session) -> Result<()> {
 /// Tables, their bytes, and versions in tables and memory.
 fn totals(keyspace: &KeyspaceStats) -> (u64, u64, u64) {
     let sum = |of: fn(&siltstone::LevelStats) -> u64| keyspace.levels.iter().map(of).sum::<u64>();
-    (sum(|l| l.tables), sum(|l| l.bytes), sum(|l| l.entries) + keyspace.memtable_entries)
+    (
+        sum(|l| l.tables),
+        sum(|l| l.bytes),
+        sum(|l| l.entries) + keyspace.memtable_entries,
+    )
 }

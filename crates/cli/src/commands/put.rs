@@ -20,7 +20,9 @@ const GROUP: usize = 256;
 
 /// Arguments of `put`.
 #[derive(Debug, Args)]
-#[command(after_help = "Without KEY and VALUE, each line of stdin is a JSON object; its key is taken from the\nfield `_id` and put back when it is exported.")]
+#[command(
+    after_help = "Without KEY and VALUE, each line of stdin is a JSON object; its key is taken from the\nfield `_id` and put back when it is exported."
+)]
 pub(crate) struct PutArgs {
     /// The key
     #[arg(requires = "value")]
@@ -61,11 +63,20 @@ pub(crate) fn run(args: &PutArgs, session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-fn one(args: &PutArgs, key: &str, value: &str, keyspace: &Keyspace, session: &mut Session) -> Result<()> {
+fn one(
+    args: &PutArgs,
+    key: &str,
+    value: &str,
+    keyspace: &Keyspace,
+    session: &mut Session,
+) -> Result<()> {
     let value = match value {
         "-" => {
             let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Failure::io("stdin", &e))?;
+            io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .map_err(|e| Failure::io("stdin", &e))?;
             bytes
         }
         text => text.as_bytes().to_vec(),
@@ -79,7 +90,11 @@ fn one(args: &PutArgs, key: &str, value: &str, keyspace: &Keyspace, session: &mu
         session.out.line(line_text(key.as_bytes()))?;
         session.out.flush()?;
     }
-    let note = format!("commit {}, {how}, {}", stats.commit, duration(stats.latency));
+    let note = format!(
+        "commit {}, {how}, {}",
+        stats.commit,
+        duration(stats.latency)
+    );
     session.out.done(note, || {
         let micros = stats.latency.as_micros() as u64;
         acknowledgement(key.as_bytes(), stats.commit).field("micros", &micros)
@@ -105,7 +120,9 @@ impl Put<'_> {
         let mut line = Vec::new();
         for number in 1u64.. {
             line.clear();
-            let read = input.read_until(b'\n', &mut line).map_err(|e| Failure::io("stdin", &e))?;
+            let read = input
+                .read_until(b'\n', &mut line)
+                .map_err(|e| Failure::io("stdin", &e))?;
             if read == 0 {
                 break;
             }
@@ -136,7 +153,8 @@ impl Put<'_> {
         if line.trim().is_empty() {
             return Ok(());
         }
-        let (key, value) = document::from_line(line, &self.args.key_field).map_err(Failure::Other)?;
+        let (key, value) =
+            document::from_line(line, &self.args.key_field).map_err(Failure::Other)?;
         let PutStats { commit, .. } = self.keyspace.put_with(&key, &value, self.durability)?;
         self.records += 1;
         self.bytes += (key.len() + value.len()) as u64;

@@ -49,7 +49,10 @@ impl RangeArgs {
         if let Some(prefix) = &self.prefix {
             return Ok(snapshot.scan_prefix(prefix.as_bytes(), options)?);
         }
-        let from = self.from.as_deref().map_or(Bound::Unbounded, Bound::Included);
+        let from = self
+            .from
+            .as_deref()
+            .map_or(Bound::Unbounded, Bound::Included);
         let to = self.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         Ok(snapshot.scan_with::<&str>((from, to), options)?)
     }
@@ -73,16 +76,24 @@ pub(crate) fn run(args: &ScanArgs, session: &mut Session) -> Result<()> {
     if let Some(error) = scan.error() {
         return Err(error.clone().into());
     }
-    session.out.note(account(&scan.stats(), rows, clock.elapsed() - started));
+    session
+        .out
+        .note(account(&scan.stats(), rows, clock.elapsed() - started));
     Ok(())
 }
 
 fn print(args: &ScanArgs, key: &[u8], value: &[u8], session: &mut Session) -> Result<()> {
     match (session.out.json(), args.keys_only) {
         (true, true) => session.out.object(Object::default().text("key", key)),
-        (true, false) => session.out.object(Object::default().text("key", key).value(Some(value))),
+        (true, false) => session
+            .out
+            .object(Object::default().text("key", key).value(Some(value))),
         (false, true) => session.out.line(line_text(key)),
-        (false, false) => session.out.line(format_args!("{}\t{}", line_text(key), line_text(value))),
+        (false, false) => {
+            session
+                .out
+                .line(format_args!("{}\t{}", line_text(key), line_text(value)))
+        }
     }
 }
 

@@ -65,9 +65,9 @@ impl Settings {
                 Some(Codec::Zstd) => Compression::Zstd,
             },
             filter_bits: self.filter_bits.unwrap_or(default.filter_bits),
-            block_bytes: self
-                .block_size
-                .map_or(default.block_bytes, |size| u32::try_from(size).unwrap_or(u32::MAX)),
+            block_bytes: self.block_size.map_or(default.block_bytes, |size| {
+                u32::try_from(size).unwrap_or(u32::MAX)
+            }),
         }
     }
 }
@@ -75,6 +75,8 @@ impl Settings {
 fn parse_window(text: &str) -> Result<u64, String> {
     match text {
         "all" => Ok(u64::MAX),
-        text => text.parse().map_err(|_| "write a number of commits, or `all`".to_string()),
+        text => text
+            .parse()
+            .map_err(|_| "write a number of commits, or `all`".to_string()),
     }
 }

@@ -33,10 +33,10 @@ pub(crate) struct StatsArgs {
 struct Deep {
     live_rows: u64,
     live_bytes: u64,
-    /// Bytes of tables and log for a byte of live keys and values.
-    space_amplification: f64,
-    /// Lookups of absent keys that no filter stopped, for each table asked.
-    filter_false_positive_rate: f64,
+    /// Bytes of tables for a byte of live keys and values; `None` when there is neither.
+    space_amplification: Option<f64>,
+    /// Tables that a filter did not rule out, of those asked for absent keys; `None` without tables.
+    filter_false_positive_rate: Option<f64>,
     block_reads: u64,
     cache_misses: u64,
 }
@@ -47,7 +47,10 @@ pub(crate) fn run(args: &StatsArgs, session: &mut Session) -> Result<()> {
     let files = Files::of(&*reader.kv().env().blobs)?;
     let mut shown = Vec::new();
     for keyspace in reader.kv().stats().keyspaces {
-        if session.keyspace_given().is_some_and(|name| name != keyspace.name) {
+        if session
+            .keyspace_given()
+            .is_some_and(|name| name != keyspace.name)
+        {
             continue;
         }
         let deep = match args.deep {
@@ -140,9 +143,15 @@ fn header(stats: &Stats, files: &Files, state: &DbState, session: &mut Session) 
 fn levels(keyspace: &KeyspaceStats, session: &mut Session) -> Result<()> {
     let paint = session.out.paint();
     session.out.line("")?;
-    session.out.line(format_args!("keyspace {}", paint.bold(&keyspace.name)))?;
+    session
+        .out
+        .line(format_args!("keyspace {}", paint.bold(&keyspace.name)))?;
     let sizes = keyspace.levels.iter().map(|level| level.bytes);
-    let most = sizes.chain([keyspace.memtable_bytes]).max().unwrap_or(0).max(1);
+    let most = sizes
+        .chain([keyspace.memtable_bytes])
+        .max()
+        .unwrap_or(0)
+        .max(1);
     let memory = LevelStats {
         tables: keyspace.sealed_memtables + 1,
         bytes: keyspace.memtable_bytes,
@@ -161,9 +170,17 @@ fn levels(keyspace: &KeyspaceStats, session: &mut Session) -> Result<()> {
             plural(level.entries, "version", "versions"),
         ))
     };
-    line("mem", &memory, plural(memory.tables, "memtable", "memtables"))?;
+    line(
+        "mem",
+        &memory,
+        plural(memory.tables, "memtable", "memtables"),
+    )?;
     for level in &keyspace.levels {
-        line(&format!("L{}", level.level), level, plural(level.tables, "table", "tables"))?;
+        line(
+            &format!("L{}", level.level),
+            level,
+            plural(level.tables, "table", "tables"),
+        )?;
     }
     Ok(())
 }
@@ -177,9 +194,17 @@ fn runs(keyspace: &KeyspaceStats) -> u64 {
     keyspace.levels.iter().map(of).sum()
 }
 
-fn amplification(keyspace: &KeyspaceStats, deep: Option<&Deep>, session: &mut Session) -> Result<()> {
+fn amplification(
+    keyspace: &KeyspaceStats,
+    deep: Option<&Deep>,
+    session: &mut Session,
+) -> Result<()> {
     let sum = |of: fn(&LevelStats) -> u64| keyspace.levels.iter().map(of).sum::<u64>();
-    let (stored, raw, tombstones) = (sum(|l| l.bytes), sum(|l| l.raw_bytes), sum(|l| l.tombstones));
+    let (stored, raw, tombstones) = (
+        sum(|l| l.bytes),
+        sum(|l| l.raw_bytes),
+        sum(|l| l.tombstones),
+    );
     if stored > 0 {
         session.out.line(format_args!(
             "  tables     {} to ask at most for a key; compressed to {:.0} %; {}",
@@ -197,23 +222,45 @@ fn amplification(keyspace: &KeyspaceStats, deep: Option<&Deep>, session: &mut Se
     let Some(deep) = deep else {
         return Ok(());
     };
+    let stored = deep.space_amplification.map_or(String::new(), |factor| {
+        format!("; tables have {factor:.2} bytes for each of these")
+    });
     session.out.line(format_args!(
-        "  live       {}, {} of keys and values; {:.2} bytes stored for each byte",
+        "  live       {}, {} of keys and values{stored}",
         plural(deep.live_rows, "row", "rows"),
         bytes(deep.live_bytes),
-        deep.space_amplification,
+    ))?;
+    let Some(passed) = deep.filter_false_positive_rate else {
+        return Ok(());
+    };
+    session.out.line(format_args!(
+        "  filters    let {:.2} % of lookups of absent keys through ({} keys tried at most)",
+        passed * 100.0,
+        count(PROBES),
     ))?;
     session.out.line(format_args!(
-        "  filters    let {:.2} % of lookups of absent keys pass ({} tried)",
-        deep.filter_false_positive_rate * 100.0,
-        count(PROBES),
+        "  cache      reading all of it took {}, {} of them from storage",
+        plural(deep.block_reads, "block", "blocks"),
+        count(deep.cache_misses),
     ))
 }
 
+/// Reads a keyspace from end to end.
 fn read_all(reader: &Reader, keyspace: &KeyspaceStats, session: &Session) -> Result<Deep> {
-    let snapshot = reader.keyspace(&keyspace.name)?.at_commit(reader.kv().head())?;
-    let stored = keyspace.levels.iter().map(|level| level.entries).sum::<u64>();
-    let progress = bar(session, "reading", stored + keyspace.memtable_entries, Unit::Items);
+    let snapshot = reader
+        .keyspace(&keyspace.name)?
+        .at_commit(reader.kv().head())?;
+    let stored = keyspace
+        .levels
+        .iter()
+        .map(|level| level.entries)
+        .sum::<u64>();
+    let progress = bar(
+        session,
+        "reading",
+        stored + keyspace.memtable_entries,
+        Unit::Items,
+    );
     let before = reader.kv().stats();
     let mut scan = snapshot.scan::<&str>(..)?;
     let (mut rows, mut live) = (0, 0);
@@ -228,11 +275,11 @@ fn read_all(reader: &Reader, keyspace: &KeyspaceStats, session: &Session) -> Res
     progress.finish_and_clear();
     let block_reads = scan.stats().blocks_read;
     let rate = false_positives(&snapshot, reader)?;
-    let bytes = keyspace.levels.iter().map(|level| level.bytes).sum::<u64>() + keyspace.memtable_bytes;
+    let bytes: u64 = keyspace.levels.iter().map(|level| level.bytes).sum();
     Ok(Deep {
         live_rows: rows,
         live_bytes: live,
-        space_amplification: bytes as f64 / (live.max(1)) as f64,
+        space_amplification: (live > 0 && bytes > 0).then(|| bytes as f64 / live as f64),
         filter_false_positive_rate: rate,
         block_reads,
         cache_misses: reader.kv().stats().cache_misses - before.cache_misses,
@@ -240,7 +287,7 @@ fn read_all(reader: &Reader, keyspace: &KeyspaceStats, session: &Session) -> Res
 }
 
 /// Looks for keys that are not there, spread over those that are.
-fn false_positives(snapshot: &Snapshot, reader: &Reader) -> Result<f64> {
+fn false_positives(snapshot: &Snapshot, reader: &Reader) -> Result<Option<f64>> {
     let mut keys = Vec::new();
     let mut scan = snapshot.scan::<&str>(..)?;
     while (keys.len() as u64) < PROBES && scan.next() {
@@ -253,7 +300,8 @@ fn false_positives(snapshot: &Snapshot, reader: &Reader) -> Result<f64> {
     let after = reader.kv().stats().totals;
     let passed = after.filter_misses - before.filter_misses;
     let stopped = after.filter_skips - before.filter_skips;
-    Ok(passed as f64 / (passed + stopped).max(1) as f64)
+    let asked = passed + stopped;
+    Ok((asked > 0).then(|| passed as f64 / asked as f64))
 }
 
 fn objects(

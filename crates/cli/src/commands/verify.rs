@@ -19,7 +19,11 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
     progress.finish_and_clear();
     let took = clock.elapsed();
     if session.out.json() {
-        session.out.object(Object::default().field("ok", &report.problems.is_empty()).fields(&report))?;
+        session.out.object(
+            Object::default()
+                .field("ok", &report.problems.is_empty())
+                .fields(&report),
+        )?;
     } else {
         for problem in &report.problems {
             session.out.line(problem)?;

@@ -35,7 +35,10 @@ impl Answers {
     }
 
     /// What the answers must be when the database holds just `records`.
-    pub(crate) fn expected<'a>(records: impl Iterator<Item = &'a Record>, samples: &[Vec<u8>]) -> Self {
+    pub(crate) fn expected<'a>(
+        records: impl Iterator<Item = &'a Record>,
+        samples: &[Vec<u8>],
+    ) -> Self {
         let mut sum = Sum::default();
         let mut values = vec![None; samples.len()];
         for (key, value) in records {

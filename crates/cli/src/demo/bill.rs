@@ -22,7 +22,12 @@ pub(crate) struct Step {
 
 impl Step {
     /// A step of this process, from the totals before and after it.
-    pub(crate) fn between(name: &'static str, took: Duration, before: &Totals, after: &Totals) -> Self {
+    pub(crate) fn between(
+        name: &'static str,
+        took: Duration,
+        before: &Totals,
+        after: &Totals,
+    ) -> Self {
         let tables = |t: &Totals| t.flush_bytes + t.compaction_bytes;
         Self {
             name,
@@ -51,7 +56,7 @@ pub(crate) fn print(steps: &[Step], session: &mut Session) -> Result<()> {
     let out = &mut session.out;
     out.line(format_args!(
         "   {:<24}{:>9}{:>11}{:>11}{:>11}{:>9}",
-        "step", "time", "given", "to log", "to tables", "written"
+        "step", "time", "given", "to log", "to tables", "factor"
     ))?;
     for step in steps.iter().chain([&total]) {
         let amplification = match step.given {

@@ -10,7 +10,9 @@ const PACKED: &[u8] = include_bytes!("../../../../data/cities.jsonl.gz");
 /// The cities in key order; with `most`, that many of them from all over the world.
 pub(crate) fn records(most: Option<usize>) -> Result<Vec<Record>> {
     let mut text = String::new();
-    GzDecoder::new(PACKED).read_to_string(&mut text).map_err(|e| Failure::io("built-in cities", &e))?;
+    GzDecoder::new(PACKED)
+        .read_to_string(&mut text)
+        .map_err(|e| Failure::io("built-in cities", &e))?;
     let lines: Vec<&str> = text.lines().collect();
     let every = most.map_or(1, |most| lines.len().div_ceil(most.max(100)));
     let record = |line: &&str| document::from_line(line, KEY_FIELD).map_err(Failure::Other);
@@ -38,7 +40,8 @@ pub(crate) fn population(value: &[u8]) -> u64 {
 pub(crate) fn with_population(value: &[u8], now: u64) -> Vec<u8> {
     let text = String::from_utf8_lossy(value);
     let old = format!("\"population\":{}", population(value));
-    text.replacen(&old, &format!("\"population\":{now}"), 1).into_bytes()
+    text.replacen(&old, &format!("\"population\":{now}"), 1)
+        .into_bytes()
 }
 
 #[cfg(test)]
@@ -58,6 +61,9 @@ mod tests {
         let value = br#"{"name":"Oslo","population":1082575,"timezone":"Europe/Oslo"}"#;
         assert_eq!(population(value), 1_082_575);
         let grown = with_population(value, 7);
-        assert_eq!(grown, br#"{"name":"Oslo","population":7,"timezone":"Europe/Oslo"}"#);
+        assert_eq!(
+            grown,
+            br#"{"name":"Oslo","population":7,"timezone":"Europe/Oslo"}"#
+        );
     }
 }

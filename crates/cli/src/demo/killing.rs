@@ -5,8 +5,8 @@ use super::writer::{JOURNAL, key, value};
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 use siltstone::blocking::Database;
-use siltstone::{KeyspaceOptions, Read};
-use siltstone_storage::{Clock, SystemClock};
+use siltstone::{Blobs, KeyspaceOptions, Read, inspect};
+use siltstone_storage::{Clock, LocalBlobs, SystemClock};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -32,10 +32,17 @@ pub(crate) struct Round {
     pub(crate) reopened_in: Duration,
     /// Bytes of keys and values of the recovered records.
     pub(crate) given: u64,
+    /// Bytes in the log that the dead writer left.
+    pub(crate) log: u64,
 }
 
 /// Runs a writer from record `from` on, kills it, reopens, and proves that nothing is missing.
-pub(crate) fn round(dir: &Path, from: u64, run_for: Duration, session: &Session) -> Result<(Round, Database)> {
+pub(crate) fn round(
+    dir: &Path,
+    from: u64,
+    run_for: Duration,
+    session: &Session,
+) -> Result<(Round, Database)> {
     let clock = SystemClock::default();
     let mut child = spawn(dir, from)?;
     let process = child.id();
@@ -44,6 +51,7 @@ pub(crate) fn round(dir: &Path, from: u64, run_for: Duration, session: &Session)
     // The pipe keeps what was reported before the kill; it is read to its end.
     let acknowledged = counted.join()?;
     killed?;
+    let log = log_bytes(dir)?;
     let started = clock.elapsed();
     let url = dir.to_string_lossy();
     let db = Database::open_with(&url, super::options(session), KeyspaceOptions::default())?;
@@ -54,7 +62,10 @@ pub(crate) fn round(dir: &Path, from: u64, run_for: Duration, session: &Session)
         format!("{acknowledged} writes were acknowledged, {recovered} are there after the kill")
     })?;
     prove(recovered <= acknowledged + 1, || {
-        format!("{recovered} records are there, at most {} were written", acknowledged + 1)
+        format!(
+            "{recovered} records are there, at most {} were written",
+            acknowledged + 1
+        )
     })?;
     let round = Round {
         process,
@@ -64,8 +75,19 @@ pub(crate) fn round(dir: &Path, from: u64, run_for: Duration, session: &Session)
         replayed: db.open_stats().replayed_commits,
         reopened_in,
         given,
+        log,
     };
     Ok((round, db))
+}
+
+/// Intact bytes in the log files.
+fn log_bytes(dir: &Path) -> Result<u64> {
+    let blobs = LocalBlobs::existing(dir)?;
+    let mut intact = 0;
+    for file in blobs.list("wal/")? {
+        intact += inspect::wal(&blobs, &file.name, |_| {})?;
+    }
+    Ok(intact)
 }
 
 fn spawn(dir: &Path, from: u64) -> Result<Child> {
@@ -81,7 +103,12 @@ fn spawn(dir: &Path, from: u64) -> Result<Child> {
 }
 
 /// Lets the writer work for a while after its first acknowledgement, then kills it.
-fn wait_and_kill(child: &mut Child, counted: &Counted, clock: &SystemClock, run_for: Duration) -> Result<()> {
+fn wait_and_kill(
+    child: &mut Child,
+    counted: &Counted,
+    clock: &SystemClock,
+    run_for: Duration,
+) -> Result<()> {
     let started = clock.elapsed();
     let alive = |child: &mut Child| matches!(child.try_wait(), Ok(None));
     while counted.so_far() == 0 && alive(child) && clock.elapsed() - started < PATIENCE {
@@ -96,7 +123,9 @@ fn wait_and_kill(child: &mut Child, counted: &Counted, clock: &SystemClock, run_
     killed.map_err(|e| Failure::io("kill the writer", &e))?;
     match in_the_middle && counted.so_far() > 0 {
         true => Ok(()),
-        false => Err(Failure::Other("the writer process ended before it was killed".into())),
+        false => Err(Failure::Other(
+            "the writer process ended before it was killed".into(),
+        )),
     }
 }
 
@@ -121,7 +150,9 @@ impl Counted {
     }
 
     fn join(self) -> Result<u64> {
-        self.thread.join().map_err(|_| Failure::Other("counting acknowledgements failed".into()))?
+        self.thread
+            .join()
+            .map_err(|_| Failure::Other("counting acknowledgements failed".into()))?
     }
 }
 
@@ -130,12 +161,16 @@ fn count(pipe: ChildStdout, from: u64, so_far: &AtomicU64) -> Result<u64> {
     let mut line = String::new();
     for n in from.. {
         line.clear();
-        pipe.read_line(&mut line).map_err(|e| Failure::io("the writer's pipe", &e))?;
+        pipe.read_line(&mut line)
+            .map_err(|e| Failure::io("the writer's pipe", &e))?;
         if !line.ends_with('\n') {
             return Ok(n - from);
         }
         prove(line.trim_end() == n.to_string(), || {
-            format!("record {n} should be acknowledged next, {} is", line.trim_end())
+            format!(
+                "record {n} should be acknowledged next, {} is",
+                line.trim_end()
+            )
         })?;
         so_far.store(n - from + 1, Ordering::Relaxed);
     }
@@ -157,5 +192,6 @@ fn check_journal(db: &Database, from: u64) -> Result<(u64, u64)> {
         }
         n += 1;
     }
-    scan.error().map_or(Ok((n, given)), |error| Err(error.clone().into()))
+    scan.error()
+        .map_or(Ok((n, given)), |error| Err(error.clone().into()))
 }

@@ -58,6 +58,9 @@ fn options(session: &Session) -> Options {
 fn prove(holds: bool, claim: impl FnOnce() -> String) -> Result<()> {
     match holds {
         true => Ok(()),
-        false => Err(Failure::Other(format!("PROOF FAILED: {}. Please report this", claim()))),
+        false => Err(Failure::Other(format!(
+            "PROOF FAILED: {}. Please report this",
+            claim()
+        ))),
     }
 }

@@ -82,7 +82,12 @@ impl<'a> Demo<'a> {
     fn import(&mut self, records: &[Record]) -> Result<()> {
         self.heading("1  Import")?;
         let before = self.start();
-        let progress = bar(self.session, "   importing", records.len() as u64, Unit::Items);
+        let progress = bar(
+            self.session,
+            "   importing",
+            records.len() as u64,
+            Unit::Items,
+        );
         let mut import = Import::new(&self.db, self.db.default_keyspace().clone(), BATCH);
         for record in records {
             import.put(record.clone())?;
@@ -186,15 +191,30 @@ impl<'a> Demo<'a> {
             plural(stats.dropped, "version", "versions"),
         ))?;
         self.compare(&[&snapshot_before, &snapshot_after, &head_before, &head_after])?;
-        self.proof(snapshot_before == Answers::expected(records.iter(), &samples), "the snapshot answers what was imported")?;
-        self.proof(snapshot_after == snapshot_before, "the snapshot answers the same after compaction")?;
-        self.proof(head_after == head_before && head_after == self.expected(), "so does the head, and it differs from the snapshot")?;
-        prove(head_after.checksum != snapshot_after.checksum, || "head and snapshot are the same".into())?;
+        self.proof(
+            snapshot_before == Answers::expected(records.iter(), &samples),
+            "the snapshot answers what was imported",
+        )?;
+        self.proof(
+            snapshot_after == snapshot_before,
+            "the snapshot answers the same after compaction",
+        )?;
+        self.proof(
+            head_after == head_before && head_after == self.expected(),
+            "so does the head, and it differs from the snapshot",
+        )?;
+        prove(head_after.checksum != snapshot_after.checksum, || {
+            "head and snapshot are the same".into()
+        })?;
         prove(stats.dropped > 0, || "compaction dropped nothing".into())
     }
 
     fn expected(&self) -> Answers {
-        let records: Vec<Record> = self.model.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let records: Vec<Record> = self
+            .model
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         Answers::expected(records.iter(), &self.samples)
     }
 
@@ -231,6 +251,7 @@ impl<'a> Demo<'a> {
         let started = self.clock.elapsed();
         let mut rounds = Vec::new();
         let mut next = 0;
+        let mut totals = Totals::default();
         for _ in 0..args.rounds.max(1) {
             let run_for = Duration::from_millis(fastrand::u64(250..750));
             let (round, db) = killing::round(self.dir, next, run_for, self.session)?;
@@ -245,17 +266,29 @@ impl<'a> Demo<'a> {
                 duration(round.reopened_in),
             ))?;
             rounds.push(round);
+            db.flush()?;
+            totals.flush_bytes += db.stats().totals.flush_bytes;
             if rounds.len() < args.rounds.max(1) as usize {
                 db.close()?;
             }
             self.db = db;
         }
         let took = self.clock.elapsed() - started;
-        let totals = self.db.stats().totals;
         let given = rounds.iter().map(|round| round.given).sum();
-        self.steps.push(Step { given, ..Step::between("killed writers", took, &Totals::default(), &totals) });
+        let log = rounds.iter().map(|round| round.log).sum();
+        self.steps.push(Step {
+            given,
+            log,
+            ..Step::between("killed writers", took, &Totals::default(), &totals)
+        });
         let acknowledged = rounds.iter().map(|round| round.acknowledged).sum();
-        self.proof(true, &format!("all {} acknowledged writes are there, in order, byte for byte", count(acknowledged)))?;
+        self.proof(
+            true,
+            &format!(
+                "all {} acknowledged writes are there, in order, byte for byte",
+                count(acknowledged)
+            ),
+        )?;
         let now = Answers::of(&self.db, &self.samples)?;
         self.proof(now == self.expected(), "and the cities are as they were")?;
         Ok(rounds)
@@ -267,13 +300,24 @@ impl<'a> Demo<'a> {
         let key = self.samples[0].clone();
         let name = line_text(&key);
         let people = |value: Option<bytes::Bytes>| {
-            value.map_or("absent".to_string(), |value| count(cities::population(&value)))
+            value.map_or("absent".to_string(), |value| {
+                count(cities::population(&value))
+            })
         };
         let now = self.db.get(&key)?;
         let then = self.db.get_at(&key, imported)?;
-        self.say(format!("   get {name:<24} {:>12} inhabitants", people(now.clone())))?;
-        self.say(format!("   get {:<24} {:>12} inhabitants", format!("{name} --at {imported}"), people(then.clone())))?;
-        prove(now.is_some() && then.is_some() && now != then, || "the past is not the present".into())?;
+        self.say(format!(
+            "   get {name:<24} {:>12} inhabitants",
+            people(now.clone())
+        ))?;
+        self.say(format!(
+            "   get {:<24} {:>12} inhabitants",
+            format!("{name} --at {imported}"),
+            people(then.clone())
+        ))?;
+        prove(now.is_some() && then.is_some() && now != then, || {
+            "the past is not the present".into()
+        })?;
         match self.db.get_at(&key, between) {
             Err(siltstone::Error::Kv(error @ siltstone_kv::Error::NotRetained { .. })) => {
                 self.say(format!("   get {name} --at {between}: error:"))?;
@@ -281,9 +325,14 @@ impl<'a> Demo<'a> {
                     self.say(format!("       {line}"))?;
                 }
             }
-            other => prove(false, || format!("commit {between} should be gone, and reads {other:?}"))?,
+            other => prove(false, || {
+                format!("commit {between} should be gone, and reads {other:?}")
+            })?,
         }
-        self.proof(true, "a commit that is held reads exactly; one that is gone is an error")?;
+        self.proof(
+            true,
+            "a commit that is held reads exactly; one that is gone is an error",
+        )?;
         let report = self.db.verify(|_, _| {})?;
         let sound = report.problems.is_empty();
         let claim = format!(
@@ -291,7 +340,9 @@ impl<'a> Demo<'a> {
             plural(report.blocks, "block", "blocks"),
             plural(report.entries, "version", "versions")
         );
-        prove(sound, || format!("verify found: {}", report.problems.join("; ")))?;
+        prove(sound, || {
+            format!("verify found: {}", report.problems.join("; "))
+        })?;
         self.proof(sound, &claim)
     }
 
@@ -322,10 +373,16 @@ impl<'a> Demo<'a> {
         }
         let name = line_text(&self.samples[0]);
         self.say("")?;
-        self.say(format!("All {} proofs hold, in {}. Go on exploring:", self.proofs, duration(took)))?;
+        self.say(format!(
+            "All {} proofs hold, in {}. Go on exploring:",
+            self.proofs,
+            duration(took)
+        ))?;
         self.say(format!("   siltstone --db {dir} stats --deep"))?;
         self.say(format!("   siltstone --db {dir} history {name}"))?;
-        self.say(format!("   siltstone --db {dir} scan --prefix NO/ --limit 10"))
+        self.say(format!(
+            "   siltstone --db {dir} scan --prefix NO/ --limit 10"
+        ))
     }
 
     fn say(&mut self, line: impl std::fmt::Display) -> Result<()> {
@@ -357,7 +414,8 @@ impl<'a> Demo<'a> {
     fn stop(&mut self, name: &'static str, before: &(Duration, Totals)) {
         let took = self.clock.elapsed() - before.0;
         let totals = self.db.stats().totals;
-        self.steps.push(Step::between(name, took, &before.1, &totals));
+        self.steps
+            .push(Step::between(name, took, &before.1, &totals));
     }
 }
 

@@ -9,13 +9,26 @@ use tempfile::TempDir;
 /// The command, without anything from the caller's environment that it would look at.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
-    for name in ["SILTSTONE_DB", "NO_COLOR", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+    for name in [
+        "SILTSTONE_DB",
+        "NO_COLOR",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    ] {
         command.env_remove(name);
     }
-    for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"] {
+    for name in [
+        "AWS_PROFILE",
+        "AWS_SESSION_TOKEN",
+        "AWS_ENDPOINT_URL",
+        "AWS_REGION",
+    ] {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -54,7 +67,11 @@ impl Ran {
     #[track_caller]
     pub fn fails(self, code: i32, words: &[&str]) -> Self {
         let ran = self.code(code);
-        let errors: Vec<_> = ran.err.lines().filter(|line| line.starts_with("error: ")).collect();
+        let errors: Vec<_> = ran
+            .err
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .collect();
         assert_eq!(errors.len(), 1, "{ran:#?}");
         for word in words {
             assert!(errors[0].contains(word), "{word:?} is not said in {ran:#?}");
@@ -94,7 +111,9 @@ pub struct Db {
 
 impl Db {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a temporary folder") }
+        Self {
+            dir: tempfile::tempdir().expect("a temporary folder"),
+        }
     }
 
     /// A database with these keys, all of them with the value `v`.
@@ -141,14 +160,21 @@ impl Db {
 
     /// Starts with pipes.
     pub fn spawn(&self, args: &[&str]) -> Child {
-        self.command(args).stdin(Stdio::piped()).spawn().expect("the command starts")
+        self.command(args)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the command starts")
     }
 
     /// The files in a folder of the database, in order.
     pub fn files(&self, folder: &str) -> Vec<PathBuf> {
         let path = Path::new(&self.url()).join(folder);
-        let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
-        let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        let Ok(entries) = std::fs::read_dir(path) else {
+            return Vec::new();
+        };
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
         files.sort();
         files
     }

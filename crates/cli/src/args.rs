@@ -12,14 +12,15 @@ Exit codes:
   3  get: the key is not there
   4  damage found, by verify or on the way
 
-Results go to stdout, what was done to stderr. A backup is a database: to restore
-one, open it (siltstone --db BACKUP ...) or back it up to where it should live.
-Buckets take credentials and endpoint from the usual variables: AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL.";
+Results go to stdout, what was done to stderr. A backup is a database: to
+restore one, open it where it is (siltstone --db BACKUP ...), or back it up to
+where it should live. Buckets take credentials and endpoint from the usual
+variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and
+AWS_ENDPOINT_URL for s3://.";
 
 /// A versioned database in a folder or in a bucket.
 #[derive(Debug, Parser)]
-#[command(name = "siltstone", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "siltstone", version, after_help = EXIT_CODES, max_term_width = 80)]
 #[command(
     disable_help_subcommand = true,
     subcommand_required = true,
@@ -85,7 +86,7 @@ pub(crate) enum Recovery {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show everything at once, on real data, in half a minute
+    /// Show everything at once, on real data, in a few seconds
     Demo(crate::demo::DemoArgs),
     /// Create a database, with settings for its default keyspace
     Init(commands::init::InitArgs),

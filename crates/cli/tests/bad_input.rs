@@ -1,5 +1,7 @@
 //! What is wrong is said in one line: what, where, what to do.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod common;
 
 use common::{Db, Ran, command};

@@ -1,5 +1,7 @@
 //! Import and export: what goes out comes back.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod common;
 
 use common::{Db, Ran};

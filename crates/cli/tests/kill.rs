@@ -1,6 +1,8 @@
 //! A real process is killed in the middle of writing, again and again: every acknowledged write is
 //! there afterwards, and what is there is a prefix of what was written.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod common;
 
 use common::Db;

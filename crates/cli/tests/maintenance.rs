@@ -1,5 +1,7 @@
 //! What keeps a database in shape, and what looks into it.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod common;
 
 use common::{Db, command};

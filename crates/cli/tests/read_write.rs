@@ -1,5 +1,7 @@
 //! Writing and reading with the command.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod common;
 
 use common::{Db, Ran, command};

@@ -12,7 +12,7 @@ use siltstone_storage::{Clock, SystemClock};
 /// Arguments of `backup`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A backup is a database. To restore it, open it where it is (siltstone --db TO ...), or copy\nit to where it should live: siltstone --db TO backup NEW."
+    after_help = "A backup is a database. To restore it, open it where it is\n(siltstone --db TO ...), or copy it to where it should live:\nsiltstone --db TO backup NEW."
 )]
 pub(crate) struct BackupArgs {
     /// Where to: a folder, s3://bucket/prefix, gs://... or az://...

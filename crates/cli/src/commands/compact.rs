@@ -10,7 +10,7 @@ use siltstone::{CompactOptions, CompactOrder, Timestamp};
 /// Arguments of `compact`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Tables are taken in the given order until a limit is met. If then fewer than --min-files\nor fewer bytes than --min-size were taken, nothing happens. Answers never change: what a\nretained commit, a checkpoint or a reader needs is kept."
+    after_help = "Tables are taken in the given order until a limit is met. If fewer than\n--min-files or fewer bytes than --min-size come together, nothing happens.\nAnswers never change: what a retained commit, a checkpoint or a reader needs\nis kept."
 )]
 pub(crate) struct CompactArgs {
     /// Which tables are taken first

@@ -19,7 +19,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "CSV has a column for each top-level field; what is not a JSON object goes into `_value`."
+    after_help = "CSV has a column for each top-level field; what is not a JSON object goes into\n`_value`."
 )]
 pub(crate) struct ExportArgs {
     /// The file [default: stdout]

@@ -22,7 +22,7 @@ const BATCH_BYTES: u64 = 8 << 20;
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What `export` writes, `import` reads back to the same keys and values (JSON lines), or to\nthe same text (CSV)."
+    after_help = "What `export` writes, `import` reads back: as JSON lines to the same keys and\nvalues, as CSV to the same text."
 )]
 pub(crate) struct ImportArgs {
     /// The file; `-` for stdin. A name that ends in .gz is unpacked

@@ -21,7 +21,7 @@ const GROUP: usize = 256;
 /// Arguments of `put`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without KEY and VALUE, each line of stdin is a JSON object; its key is taken from the\nfield `_id` and put back when it is exported."
+    after_help = "Without KEY and VALUE, each line of stdin is a JSON object; its key is taken\nfrom the field `_id` and put back when it is exported."
 )]
 pub(crate) struct PutArgs {
     /// The key

@@ -95,7 +95,8 @@ impl<'a> Demo<'a> {
         }
         import.finish()?;
         let (commits, size) = (import.commits, import.bytes);
-        progress.finish_and_clear();
+        // The full bar stays, for those who blinked.
+        progress.finish();
         let took = self.clock.elapsed() - before.0;
         self.db.flush()?;
         self.model = records.iter().cloned().collect();
@@ -183,12 +184,12 @@ impl<'a> Demo<'a> {
         let snapshot_after = Answers::of(imported, &samples)?;
         let head_after = Answers::of(&self.db, &samples)?;
         self.say(format!(
-            "   {}, {} into {}, {}: {} that nobody can read are gone",
+            "   {} ({}) became {} ({}); dropped {}",
             plural(stats.inputs.len() as u64, "table", "tables"),
             bytes(stats.bytes_read),
             stats.outputs.len(),
             bytes(stats.bytes_written),
-            plural(stats.dropped, "version", "versions"),
+            plural(stats.dropped, "obsolete version", "obsolete versions"),
         ))?;
         self.compare(&[&snapshot_before, &snapshot_after, &head_before, &head_after])?;
         self.proof(

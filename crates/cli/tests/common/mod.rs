@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// The command, without anything from the caller's environment that it would look at.
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
     for name in [
         "SILTSTONE_DB",
@@ -34,14 +34,14 @@ pub fn command() -> Command {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -51,13 +51,13 @@ impl Ran {
 
     /// It ended well.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         self.code(0)
     }
 
     /// It ended with this code; a failure is one clear line and never a panic.
     #[track_caller]
-    pub fn code(self, code: i32) -> Self {
+    pub(crate) fn code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         assert!(!self.err.contains("panicked"), "{self:#?}");
         self
@@ -65,7 +65,7 @@ impl Ran {
 
     /// It failed with this code and one line that says all of `words`.
     #[track_caller]
-    pub fn fails(self, code: i32, words: &[&str]) -> Self {
+    pub(crate) fn fails(self, code: i32, words: &[&str]) -> Self {
         let ran = self.code(code);
         let errors: Vec<_> = ran
             .err
@@ -81,7 +81,7 @@ impl Ran {
 
     /// Stderr says all of `words`.
     #[track_caller]
-    pub fn notes(self, words: &[&str]) -> Self {
+    pub(crate) fn notes(self, words: &[&str]) -> Self {
         for word in words {
             assert!(self.err.contains(word), "{word:?} is not said in {self:#?}");
         }
@@ -90,14 +90,14 @@ impl Ran {
 
     /// Stdout is this.
     #[track_caller]
-    pub fn says(self, out: &str) -> Self {
+    pub(crate) fn says(self, out: &str) -> Self {
         assert_eq!(self.out, out, "{self:#?}");
         self
     }
 
     /// The lines of stdout as JSON.
     #[track_caller]
-    pub fn objects(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn objects(&self) -> Vec<serde_json::Value> {
         let parse = |line: &str| serde_json::from_str(line).expect("one object a line");
         self.out.lines().map(parse).collect()
     }
@@ -105,19 +105,19 @@ impl Ran {
 
 /// A folder with a database that may come to be in it.
 #[derive(Debug)]
-pub struct Db {
-    pub dir: TempDir,
+pub(crate) struct Db {
+    pub(crate) dir: TempDir,
 }
 
 impl Db {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             dir: tempfile::tempdir().expect("a temporary folder"),
         }
     }
 
     /// A database with these keys, all of them with the value `v`.
-    pub fn with(keys: &[&str]) -> Self {
+    pub(crate) fn with(keys: &[&str]) -> Self {
         let db = Self::new();
         for key in keys {
             db.run(&["put", key, "v"]).ok();
@@ -125,27 +125,27 @@ impl Db {
         db
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.path("db").to_string_lossy().into_owned()
     }
 
     /// A path beside the database.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = command();
         command.arg("--db").arg(self.url()).args(args);
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         Ran::of(self.command(args).output().expect("the command runs"))
     }
 
     /// Runs with `input` on stdin.
-    pub fn feed(&self, args: &[&str], input: &[u8]) -> Ran {
+    pub(crate) fn feed(&self, args: &[&str], input: &[u8]) -> Ran {
         let mut child = self.spawn(args);
         let mut stdin = child.stdin.take().expect("a pipe");
         let input = input.to_vec();
@@ -159,7 +159,7 @@ impl Db {
     }
 
     /// Starts with pipes.
-    pub fn spawn(&self, args: &[&str]) -> Child {
+    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
         self.command(args)
             .stdin(Stdio::piped())
             .spawn()
@@ -167,7 +167,7 @@ impl Db {
     }
 
     /// The files in a folder of the database, in order.
-    pub fn files(&self, folder: &str) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, folder: &str) -> Vec<PathBuf> {
         let path = Path::new(&self.url()).join(folder);
         let Ok(entries) = std::fs::read_dir(path) else {
             return Vec::new();

@@ -11,6 +11,7 @@ use crate::open::OpenStats;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::pipeline::{Submitted, Write};
 use crate::read::{Read, ReadAt, ViewRef, check_key, check_retained};
+use crate::signals::Wake;
 use crate::snapshot::{HeldCommits, Snapshot};
 use crate::state::DEFAULT_KEYSPACE;
 use crate::stats::{CompactStats, FlushStats, PutStats, Source, Stats};
@@ -666,9 +667,13 @@ fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
 fn compact_forever(core: &Core) {
     let mut patience = None;
     let mut seen = core.shared.visible();
-    while core.signals.wait_to_compact(patience) {
+    loop {
+        let wake = core.signals.wait_to_compact(patience);
+        if wake == Wake::Ending {
+            return;
+        }
         let head = core.shared.visible();
-        let mood = match patience.is_some() && head == seen {
+        let mood = match wake == Wake::Quiet && head == seen {
             true => Mood::Idle,
             false => Mood::Busy,
         };

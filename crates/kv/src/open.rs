@@ -245,7 +245,9 @@ impl Replay for Memtables<'_> {
                 let (commit, op) = &ops[at as usize];
                 (op.key, std::cmp::Reverse(*commit), at)
             };
-            (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| whole(a.2).cmp(&whole(b.2)))
+            (a.0, a.1)
+                .cmp(&(b.0, b.1))
+                .then_with(|| whole(a.2).cmp(&whole(b.2)))
         });
         for (_, _, at) in order {
             let (commit, op) = &ops[at as usize];

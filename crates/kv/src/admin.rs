@@ -199,6 +199,33 @@ impl Kv {
     }
 }
 
+/// For tests: what no user needs to see.
+impl Kv {
+    /// The tables of which something is in the cache.
+    #[doc(hidden)]
+    pub fn cached_tables(&self) -> std::collections::BTreeSet<crate::SegmentId> {
+        self.core().shared.cache.segments()
+    }
+
+    /// Permits given out to scans and to compactions.
+    #[doc(hidden)]
+    pub fn permits_in_use(&self) -> (usize, usize) {
+        (
+            self.core().shared.scans.used(),
+            self.core().compactions.used(),
+        )
+    }
+}
+
+impl Keyspace {
+    /// Tells, whenever asked, whether the memtable that is active now is still in memory.
+    #[doc(hidden)]
+    pub fn watch_memtable(&self) -> impl Fn() -> bool + use<> {
+        let memtable = Arc::downgrade(&self.core().view.load().active);
+        move || memtable.strong_count() > 0
+    }
+}
+
 impl Core {
     fn forget_memtables(&self, core: &KeyspaceCore) {
         let log = self.log.lock();

@@ -25,6 +25,8 @@ use std::time::Duration;
 const DELAY_EVERY: usize = 64 * 1024;
 /// Memory is looked at again once for this many bytes written.
 const NOTE_EVERY: usize = 128 * 1024;
+/// Log objects of a bucket that may pile up before lagging keyspaces are flushed.
+const MAX_LOG_OBJECTS: u64 = 4096;
 /// The longest such delay.
 const LONGEST_DELAY: Duration = Duration::from_millis(4);
 
@@ -165,6 +167,41 @@ impl Core {
         }
     }
 
+    /// Seals memtables that keep too many log files. The caller holds the log.
+    pub(crate) fn seal_lagging(&self, log: &Log) {
+        let most = match self.bucket {
+            // In a bucket every record is a file.
+            true => MAX_LOG_OBJECTS,
+            false => self.shared.options.max_wal_files as u64,
+        };
+        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        for core in cores {
+            let wal = core.view.load().active.wal();
+            if wal.is_some_and(|wal| wal + most <= log.number()) {
+                self.seal(&core, 0, log.number());
+            }
+        }
+    }
+
+    /// When memtables of many keyspaces, or one huge record, take all the room and none of them is
+    /// full, the largest is sealed: else nobody would flush and writers would wait for ever.
+    fn seal_largest(&self) -> Result<()> {
+        if self.memory.sealed.load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        let mut log = self.log.lock();
+        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        let active = |core: &Arc<KeyspaceCore>| core.view.load().active.bytes();
+        if cores.iter().map(active).sum::<usize>() < self.shared.options.memtable_limit() * 3 {
+            return Ok(());
+        }
+        if let Some(largest) = cores.iter().max_by_key(|core| active(core)) {
+            self.rotate_log(&mut log, self.shared.env.clock.now())?;
+            self.seal(largest, 0, log.number());
+        }
+        Ok(())
+    }
+
     /// Memtables grew by about `bytes`.
     #[inline]
     pub(crate) fn note_written(&self, bytes: usize) {
@@ -242,6 +279,7 @@ impl Core {
                 break;
             }
             waits += 1;
+            self.seal_largest()?;
             if !self.threaded() {
                 self.work()?;
                 self.note_memory();

@@ -14,8 +14,14 @@ use crate::wal;
 use siltstone_storage::Segment;
 use std::sync::Arc;
 
-/// Log objects of a bucket that may pile up before lagging keyspaces are flushed.
-const MAX_WAL_OBJECTS: u64 = 4096;
+/// Where the log starts and how far it is durable, seen in one moment.
+#[derive(Debug, Clone, Copy)]
+struct LogEnds {
+    /// The first file that is needed.
+    floor: u64,
+    /// No later commit may be called the head: the log must go on behind it.
+    durable: Commit,
+}
 
 impl Core {
     /// Seals every memtable that holds something and flushes until none waits.
@@ -51,26 +57,8 @@ impl Core {
         Ok(total)
     }
 
-    /// Seals memtables that keep more log files alive than there may be.
-    fn seal_lagging(&self) {
-        let log = self.log.lock();
-        let most = match self.bucket {
-            // In a bucket every record is a file.
-            true => MAX_WAL_OBJECTS,
-            false => self.shared.options.max_wal_files as u64,
-        };
-        let oldest = log.number().saturating_sub(most);
-        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
-        for core in cores {
-            if core.view.load().active.wal().is_some_and(|wal| wal < oldest) {
-                self.seal(&core, 0, log.number());
-            }
-        }
-    }
-
-    /// Flushes what is sealed or lags behind, over all keyspaces. True when there was something.
+    /// Flushes what is sealed, over all keyspaces. True when there was something.
     pub(crate) fn flush_sealed(&self) -> Result<bool> {
-        self.seal_lagging();
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let mut any = false;
         for core in cores {
@@ -88,14 +76,15 @@ impl Core {
             return Ok(None);
         };
         self.await_writes(&memtable)?;
+        let log = self.log_without(&memtable);
         if self.bucket {
             // What the table holds must not be ahead of the log: other keyspaces' writes before it
-            // may still be in the log's buffer.
+            // may still be in the log's buffer, or on their way.
             self.sync()?;
         }
         let clock = &self.shared.env.clock;
         let started = clock.elapsed();
-        let mut stats = self.write_memtable(core, &memtable)?;
+        let mut stats = self.write_memtable(core, &memtable, log)?;
         self.install(core, Some(&memtable));
         let floor = self.manifest.current().state.wal_floor;
         self.delete_log_below(floor);
@@ -125,7 +114,12 @@ impl Core {
         Ok(())
     }
 
-    fn write_memtable(&self, core: &KeyspaceCore, memtable: &Arc<Memtable>) -> Result<FlushStats> {
+    fn write_memtable(
+        &self,
+        core: &KeyspaceCore,
+        memtable: &Arc<Memtable>,
+        log: LogEnds,
+    ) -> Result<FlushStats> {
         let view = core.view.load_full();
         let (held, head) = self.held_and_head();
         let retention = Retention::new(head, &view.options.history, held);
@@ -167,7 +161,6 @@ impl Core {
         let written = outputs.finish()?;
         let made: Vec<_> = written.iter().map(|(id, _)| *id).collect();
         let flushed = memtable.max_commit();
-        let floor = self.log_floor_without(memtable);
         let edited = self.edit(|state| {
             for (id, meta) in &written {
                 let segment = Segment {
@@ -186,8 +179,8 @@ impl Core {
                     keyspace.dropped = keyspace.dropped.max(gone);
                 }
             }
-            state.head = state.head.max(head);
-            state.wal_floor = state.wal_floor.max(floor);
+            state.head = state.head.max(log.durable);
+            state.wal_floor = state.wal_floor.max(log.floor);
             state.times = times.clone();
             Ok(())
         });
@@ -204,8 +197,8 @@ impl Core {
         })
     }
 
-    /// The first log file that is needed once `flushed` is in a table.
-    fn log_floor_without(&self, flushed: &Arc<Memtable>) -> u64 {
+    /// What the manifest may say about the log once `flushed` is in a table.
+    fn log_without(&self, flushed: &Arc<Memtable>) -> LogEnds {
         let log = self.log.lock();
         let keyspaces = self.keyspaces.read();
         let mut floor = log.number();
@@ -218,12 +211,17 @@ impl Core {
                 }
             }
         }
-        floor
+        LogEnds {
+            floor,
+            durable: log.durable(),
+        }
     }
 
-    /// When everything is in tables: the log starts after its last file, and all files go.
+    /// When everything is in tables: the log starts after its last file, and all files go. The
+    /// handle is closed in the same step, so that nobody writes to a file that goes.
     pub(crate) fn retire_log(&self) -> Result<()> {
-        let end = self.log.lock().number() + 1;
+        let log = self.log.lock();
+        let end = log.number() + 1;
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let unflushed = |core: &Arc<KeyspaceCore>| {
             core.view
@@ -240,7 +238,22 @@ impl Core {
             state.head = state.head.max(head);
             Ok(())
         })?;
+        self.shared.refuse_writes();
+        drop(log);
         self.delete_log_below(end);
+        Ok(())
+    }
+
+    /// After damage in the log was given up: what came before it goes into tables, and the log
+    /// starts anew behind it, so that nothing written from now on stands behind the damage.
+    pub(crate) fn leave_log_behind(&self, last: Commit) -> Result<()> {
+        self.flush_sealed()?;
+        let floor = self.log.lock().number();
+        self.edit(|state| {
+            state.wal_floor = state.wal_floor.max(floor);
+            state.head = state.head.max(last);
+            Ok(())
+        })?;
         Ok(())
     }
 

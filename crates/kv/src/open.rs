@@ -83,6 +83,7 @@ impl Core {
             manifest.epoch(),
             recovered.next_file,
             wal_bytes,
+            recovered.last,
         )?;
         let signals = Arc::new(Signals::default());
         let segment_pins = Arc::new(Mutex::new(Pins::default()));
@@ -131,8 +132,11 @@ impl Core {
             folder_lock: Mutex::new(lock),
             memory: Memory::with_sealed(sealed_bytes),
         });
+        if recovered.gave_up {
+            core.leave_log_behind(recovered.last)?;
+        }
         stats.swept_tables = core.sweep_orphans()?;
-        core.delete_log_below(current.state.wal_floor);
+        core.delete_log_below(core.manifest.current().state.wal_floor);
         core.manifest.sweep(&[])?;
         core.collect_garbage();
         core.note_memory();
@@ -206,17 +210,20 @@ impl<'a> Memtables<'a> {
     }
 }
 
+impl Memtables<'_> {
+    /// Keyspaces that were dropped since, and writes that are in tables, are passed over.
+    fn wants(&self, commit: Commit, keyspace: KeyspaceId) -> bool {
+        self.flushed
+            .get(&keyspace)
+            .is_some_and(|flushed| commit > *flushed)
+    }
+}
+
 impl Replay for Memtables<'_> {
     fn file(&mut self, file: u64, ops: &[(Commit, Op<'_>)]) {
         let mut needs: BTreeMap<KeyspaceId, usize> = BTreeMap::new();
-        // Keyspaces that were dropped since, and writes that are in tables, are passed over.
-        let is_wanted = |flushed: &BTreeMap<KeyspaceId, Commit>, commit: Commit, op: &Op<'_>| {
-            flushed
-                .get(&op.keyspace)
-                .is_some_and(|flushed| commit > *flushed)
-        };
         for (commit, op) in ops.iter() {
-            if is_wanted(&self.flushed, *commit, op) {
+            if self.wants(*commit, op.keyspace) {
                 *needs.entry(op.keyspace).or_default() +=
                     Memtable::entry_bytes(op.key.len(), op.value.len());
             }
@@ -236,7 +243,7 @@ impl Replay for Memtables<'_> {
         // Sorted by the first bytes of the key where they differ, which is most of the time.
         let mut order: Vec<(KeyspaceId, u64, u32)> = Vec::with_capacity(ops.len());
         for (at, (commit, op)) in (0..).zip(ops.iter()) {
-            if is_wanted(&self.flushed, *commit, op) {
+            if self.wants(*commit, op.keyspace) {
                 order.push((op.keyspace, key_start(op.key), at));
             }
         }

@@ -264,12 +264,15 @@ impl Core {
     }
 
     fn log_group(&self, group: &mut Group) -> Result<Logged> {
-        self.shared.check_writable()?;
         group.time = self.shared.env.clock.now();
         let mut log = self.log.lock();
-        if log.wants_rotation() {
+        // Closed or stopped while this waited for the log.
+        self.shared.check_writable()?;
+        let rotated = log.wants_rotation();
+        if rotated {
             self.rotate_log(&mut log, group.time)?;
         }
+        let file = log.number();
         if group.commits > 0 {
             self.set_room_aside(&mut log, group)?;
             log.add(&group.payload, group.first, group.last());
@@ -279,6 +282,9 @@ impl Core {
             let before = log.written();
             upload = log.write(group.time)?;
             add(&self.shared.counters.wal_bytes, log.written() - before);
+        }
+        if log.number() != file || rotated {
+            self.seal_lagging(&log);
         }
         if group.durable {
             add(&self.shared.counters.syncs, 1);
@@ -294,12 +300,13 @@ impl Core {
         })
     }
 
+    /// Goes on in the next log file. A failure stops writes: what was half written or not synced
+    /// must not be followed by anything.
     pub(crate) fn rotate_log(&self, log: &mut Log, time: Timestamp) -> Result<()> {
         let before = log.written();
-        log.rotate(time)?;
+        log.rotate(time)
+            .inspect_err(|error| self.shared.stop(error))?;
         add(&self.shared.counters.wal_bytes, log.written() - before);
-        // Keyspaces that are written to seldom may keep old files alive.
-        self.signals.flush();
         Ok(())
     }
 

@@ -23,6 +23,7 @@ pub struct Shared {
     pub(crate) scans: Permits,
     visible: AtomicU64,
     closed: AtomicBool,
+    closing: AtomicBool,
     stopped: OnceLock<Arc<Error>>,
 }
 
@@ -37,6 +38,7 @@ impl Shared {
             held: HeldCommits::default(),
             visible: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             stopped: OnceLock::new(),
         })
     }
@@ -67,12 +69,20 @@ impl Shared {
     /// Refuses writes after one that could not be made durable.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
         match self.stopped.get() {
             Some(cause) => Err(Error::Stopped {
                 cause: cause.clone(),
             }),
             None => Ok(()),
         }
+    }
+
+    /// The last step of closing: no write gets in any more.
+    pub(crate) fn refuse_writes(&self) {
+        self.closing.store(true, Ordering::SeqCst);
     }
 
     /// Stops writes until the database is reopened.

@@ -29,6 +29,10 @@ pub(crate) struct Log {
     last: Commit,
     record: Vec<u8>,
     written: u64,
+    /// The newest commit that was handed to the store.
+    handed: Commit,
+    /// The newest commit that is durable; in a bucket, once its upload is over.
+    durable: Commit,
 }
 
 #[derive(Debug)]
@@ -49,8 +53,14 @@ pub(crate) struct Upload {
 }
 
 impl Log {
-    /// Starts log file `number`.
-    pub(crate) fn start(env: Env, epoch: u64, number: u64, file_bytes: u64) -> Result<Self> {
+    /// Starts log file `number`; what comes follows commit `last`.
+    pub(crate) fn start(
+        env: Env,
+        epoch: u64,
+        number: u64,
+        file_bytes: u64,
+        last: Commit,
+    ) -> Result<Self> {
         let file = match env.blobs.can_append() {
             true => open_file(&env, epoch, number, file_bytes)?,
             false => File::Bucket,
@@ -66,6 +76,8 @@ impl Log {
             last: Commit::ZERO,
             record: Vec::new(),
             written: 0,
+            handed: last,
+            durable: last,
         })
     }
 
@@ -77,6 +89,14 @@ impl Log {
     /// Bytes handed to the store by this handle.
     pub(crate) fn written(&self) -> u64 {
         self.written
+    }
+
+    /// The newest durable commit. A bucket's is so when the uploads under way are over.
+    pub(crate) fn durable(&self) -> Commit {
+        match self.file {
+            File::Folder { .. } => self.durable,
+            File::Bucket => self.handed,
+        }
     }
 
     /// Adds the commits `first..=last`, which follow what was added before.
@@ -161,6 +181,7 @@ impl Log {
     }
 
     fn clear(&mut self) {
+        self.handed = self.last;
         // One oversized batch must not keep its memory.
         if self.pending.capacity() > 8 * BUFFER {
             self.pending = Vec::new();
@@ -181,6 +202,7 @@ impl Log {
             appender.sync()?;
             *durable = *end;
         }
+        self.durable = self.handed;
         Ok(())
     }
 
@@ -206,10 +228,12 @@ fn open_file(env: &Env, epoch: u64, number: u64, reserve: u64) -> Result<File> {
     }
     .encode(&mut header);
     appender.append(&header)?;
+    // A crash tears unsynced bytes; a header that records follow is never torn, only damaged.
+    appender.sync()?;
     Ok(File::Folder {
         appender,
         end: FILE_HEADER as u64,
-        durable: 0,
+        durable: FILE_HEADER as u64,
     })
 }
 

@@ -5,7 +5,7 @@ use crate::options::WalRecovery;
 use crate::types::Commit;
 use crate::wal::frame::{self, Op, Record};
 use crate::wal::{FILE_HEADER, FileHeader, blob_name, number_of};
-use siltstone_storage::{Env, Timestamp};
+use siltstone_storage::{Env, Error as StorageError, Timestamp};
 
 /// What a recovery found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct Recovered {
     pub(crate) files: Vec<u64>,
     /// Files behind the end of the log: of a fenced writer, or given up on request.
     pub(crate) strays: Vec<u64>,
+    /// Damage was met and what follows it given up, on request.
+    pub(crate) gave_up: bool,
 }
 
 /// Takes what the log holds, in order.
@@ -56,7 +58,9 @@ pub(crate) fn replay(
         torn_bytes: 0,
         files: Vec::new(),
         strays: Vec::new(),
+        gave_up: false,
     };
+    let bucket = !env.blobs.can_append();
     let mut walk = Walk {
         env,
         recovery,
@@ -64,10 +68,9 @@ pub(crate) fn replay(
         next: None,
         head,
         epoch: 0,
-        cut: false,
+        bucket,
         found: &mut found,
     };
-    let bucket = !env.blobs.can_append();
     let mut expected = numbers.first().copied().unwrap_or(floor);
     for (at, number) in numbers.iter().enumerate() {
         if *number != expected {
@@ -76,13 +79,14 @@ pub(crate) fn replay(
                 break;
             }
             if recovery == WalRecovery::Truncate {
+                walk.found.gave_up = true;
                 walk.found.strays.extend_from_slice(&numbers[at..]);
                 break;
             }
             let name = blob_name(expected);
             return Err(Error::WalMissing { name });
         }
-        if walk.cut || !walk.file(*number)? {
+        if walk.found.gave_up || !walk.file(*number)? {
             walk.found.strays.extend_from_slice(&numbers[at..]);
             break;
         }
@@ -102,8 +106,7 @@ struct Walk<'a> {
     next: Option<Commit>,
     head: Commit,
     epoch: u64,
-    /// Damage was met and the rest is given up.
-    cut: bool,
+    bucket: bool,
     found: &'a mut Recovered,
 }
 
@@ -112,9 +115,25 @@ impl Walk<'_> {
     fn file(&mut self, number: u64) -> Result<bool> {
         let name = blob_name(number);
         let bytes = self.env.blobs.get(&name)?;
-        let Some(header) = FileHeader::decode(&name, &bytes)? else {
-            self.found.torn_bytes += bytes.iter().filter(|byte| **byte != 0).count() as u64;
-            return Ok(true);
+        let header = match FileHeader::decode(&name, &bytes) {
+            Ok(Some(header)) => header,
+            // An object is there whole or not at all.
+            Ok(None) if self.bucket => {
+                self.damage(&name, 0, 0)?;
+                return Ok(true);
+            }
+            // A header is durable before the first record is written.
+            Err(StorageError::Corrupt { .. })
+                if !self.bucket && frame::find_after(&bytes, number, 0).is_none() =>
+            {
+                self.torn(&bytes);
+                return Ok(true);
+            }
+            Ok(None) => {
+                self.torn(&bytes);
+                return Ok(true);
+            }
+            Err(error) => return Err(error.into()),
         };
         if header.number != number {
             let what = format!("it says it is log file {}", header.number);
@@ -182,23 +201,36 @@ impl Walk<'_> {
         if bytes[at..].iter().all(|byte| *byte == 0) {
             return Ok(());
         }
+        if self.bucket {
+            return self.damage(name, at, 0);
+        }
         let mut from = at;
         while let Some((later, record)) = frame::find_after(bytes, number, from + 1) {
             if record.durable > at as u64 {
-                if self.recovery == WalRecovery::Truncate {
-                    self.cut = true;
-                    break;
-                }
-                return Err(Error::WalDamaged {
-                    name: name.to_string(),
-                    offset: at as u64,
-                    after: (bytes.len() - later) as u64,
-                    good_until: self.found.last,
-                });
+                return self.damage(name, at, bytes.len() - later);
             }
             from = later;
         }
         self.found.torn_bytes += (bytes.len() - at) as u64;
         Ok(())
+    }
+
+    /// The file never became more than its unsynced start.
+    fn torn(&mut self, bytes: &[u8]) {
+        self.found.torn_bytes += bytes.iter().filter(|byte| **byte != 0).count() as u64;
+    }
+
+    /// Damage at `offset`, with `after` intact bytes behind it: refused, or the rest is given up.
+    fn damage(&mut self, name: &str, offset: usize, after: usize) -> Result<()> {
+        if self.recovery == WalRecovery::Truncate {
+            self.found.gave_up = true;
+            return Ok(());
+        }
+        Err(Error::WalDamaged {
+            name: name.to_string(),
+            offset: offset as u64,
+            after: after as u64,
+            good_until: self.found.last,
+        })
     }
 }

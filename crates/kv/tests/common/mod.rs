@@ -1,10 +1,14 @@
 //! Helpers of the engine's tests: a database on a thread of its own making, and a model of what it
 //! must answer at every commit.
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "helpers of tests")]
 
-use siltstone_kv::{Background, History, KeyspaceOptions, Kv, Options, Read, ScanOptions};
-use siltstone_storage::{Env, MemBlobs};
-use std::collections::BTreeMap;
+use siltstone_kv::{
+    Background, Commit, CompactOptions, CompactStats, GetStats, History, Keyspace, KeyspaceOptions,
+    Kv, Options, Read, ScanOptions, SegmentId,
+};
+use siltstone_storage::{Blobs, Env, FaultPlan, FaultyBlobs, ManualClock, MemBlobs};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Small enough that every limit is met within a few operations.
@@ -94,5 +98,213 @@ impl Model {
             let found = read.get(key).unwrap().map(|v| v.to_vec());
             assert_eq!(found.as_ref(), expected.get(key), "get {key:?} at {commit}");
         }
+    }
+}
+
+/// A database in memory over a store that fails by plan, with its clock in hand.
+pub struct Db {
+    pub mem: MemBlobs,
+    pub store: FaultyBlobs,
+    pub clock: Arc<ManualClock>,
+    pub kv: Kv,
+}
+
+impl Db {
+    pub fn new() -> Self {
+        Self::with(roomy_options(), KeyspaceOptions::default())
+    }
+
+    pub fn with(options: Options, keyspace: KeyspaceOptions) -> Self {
+        Self::on(MemBlobs::new(), options, keyspace)
+    }
+
+    pub fn history(history: History) -> Self {
+        let keyspace = KeyspaceOptions {
+            history,
+            ..KeyspaceOptions::default()
+        };
+        Self::with(roomy_options(), keyspace)
+    }
+
+    pub fn on(mem: MemBlobs, options: Options, keyspace: KeyspaceOptions) -> Self {
+        let (env, clock, store) = simulated(&mem, 1);
+        let kv = Kv::open(env, options, keyspace, None).unwrap();
+        Self {
+            mem,
+            store,
+            clock,
+            kv,
+        }
+    }
+
+    /// Closes and opens again, over the same bytes.
+    pub fn reopen(self) -> Self {
+        let options = self.kv.options().clone();
+        self.kv.close().unwrap();
+        Self::on(self.mem, options, KeyspaceOptions::default())
+    }
+
+    /// The machine stops without a close; unsynced bytes are lost.
+    pub fn power_cut(self) -> Self {
+        let options = self.kv.options().clone();
+        self.store.crash();
+        Self::on(
+            self.mem.after_crash(|_| 0),
+            options,
+            KeyspaceOptions::default(),
+        )
+    }
+
+    pub fn default(&self) -> Keyspace {
+        self.kv.default_keyspace()
+    }
+
+    pub fn put(&self, key: &str, value: &str) -> Commit {
+        self.default()
+            .put(key.as_bytes(), value.as_bytes())
+            .unwrap()
+            .commit
+    }
+
+    pub fn delete(&self, key: &str) -> Commit {
+        self.default().delete(key.as_bytes()).unwrap().commit
+    }
+
+    pub fn get(&self, key: &str) -> Option<String> {
+        let value = self.default().get(key.as_bytes()).unwrap();
+        value.map(|value| String::from_utf8(value.to_vec()).unwrap())
+    }
+
+    pub fn get_with_stats(&self, key: &str) -> (Option<String>, GetStats) {
+        let (value, stats) = self.default().get_with_stats(key.as_bytes()).unwrap();
+        (
+            value.map(|value| String::from_utf8(value.to_vec()).unwrap()),
+            stats,
+        )
+    }
+
+    /// Writes and flushes: one table.
+    pub fn table(&self, rows: &[(&str, &str)]) -> SegmentId {
+        for (key, value) in rows {
+            self.put(key, value);
+        }
+        self.flush_one()
+    }
+
+    pub fn flush_one(&self) -> SegmentId {
+        let tables = self.kv.flush().unwrap().tables;
+        assert_eq!(tables.len(), 1);
+        tables[0]
+    }
+
+    pub fn compact(&self, options: &CompactOptions) -> CompactStats {
+        self.default()
+            .compact(options)
+            .map_err(|failed| failed.error)
+            .unwrap()
+    }
+
+    pub fn compact_all(&self) -> CompactStats {
+        self.compact(&CompactOptions::default())
+    }
+
+    pub fn live(&self) -> Vec<SegmentId> {
+        self.kv
+            .manifest()
+            .state
+            .tables
+            .live()
+            .iter()
+            .map(|segment| segment.id)
+            .collect()
+    }
+
+    /// The tables that are files.
+    pub fn files(&self) -> BTreeSet<String> {
+        files(&self.mem, "sst/")
+    }
+
+    /// Checks that table files are exactly the live tables and those that wait for a reader.
+    pub fn assert_no_orphan(&self) {
+        assert_no_orphan(&self.mem, &self.kv);
+    }
+
+    pub fn rows(&self) -> Vec<(String, String)> {
+        rows(self.default().scan::<&[u8]>(..).unwrap())
+    }
+}
+
+pub fn assert_no_orphan(mem: &MemBlobs, kv: &Kv) {
+    let manifest = kv.manifest();
+    let tables = &manifest.state.tables;
+    let live: BTreeSet<String> = tables.live().iter().map(|s| s.id.blob()).collect();
+    let listed: BTreeSet<String> = live
+        .iter()
+        .cloned()
+        .chain(tables.retired().map(|id| id.blob()))
+        .collect();
+    let files = files(mem, "sst/");
+    assert!(
+        files.is_subset(&listed),
+        "orphans: {:?}",
+        files.difference(&listed)
+    );
+    assert!(
+        live.is_subset(&files),
+        "missing: {:?}",
+        live.difference(&files)
+    );
+}
+
+pub fn files(blobs: &MemBlobs, prefix: &str) -> BTreeSet<String> {
+    blobs
+        .list(prefix)
+        .unwrap()
+        .into_iter()
+        .map(|blob| blob.name)
+        .collect()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+pub fn rows(scan: siltstone_kv::Scan) -> Vec<(String, String)> {
+    scan.into_iter()
+        .map(|row| row.map(|(k, v)| (text(&k), text(&v))).unwrap())
+        .collect()
+}
+
+pub fn keys(scan: siltstone_kv::Scan) -> Vec<String> {
+    rows(scan).into_iter().map(|(key, _)| key).collect()
+}
+
+/// Seeded world over `mem` with planned faults (none yet).
+pub fn simulated(mem: &MemBlobs, seed: u64) -> (Env, Arc<ManualClock>, FaultyBlobs) {
+    let (env, clock) = Env::simulated(Arc::new(mem.clone()), seed);
+    let store = FaultyBlobs::new(env.blobs.clone(), clock.clone(), FaultPlan::default());
+    let env = Env {
+        blobs: Arc::new(store.clone()),
+        ..env
+    };
+    (env, clock, store)
+}
+
+/// Nothing happens but by hand.
+pub fn roomy_options() -> Options {
+    Options {
+        background: Background::Manual,
+        memory_budget: 8 << 20,
+        level0_stop: 10_000,
+        ..Options::default()
+    }
+}
+
+/// Real threads and little memory.
+pub fn threaded_options() -> Options {
+    Options {
+        background: Background::Threads,
+        settle_after: std::time::Duration::from_millis(20),
+        ..small_options()
     }
 }

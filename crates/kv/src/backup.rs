@@ -80,7 +80,10 @@ impl Kv {
         };
         ManifestStore::publish(target, core.manifest.epoch(), state)?;
         let live: BTreeSet<String> = live.iter().map(|segment| segment.id.blob()).collect();
-        for old in there.iter().filter(|name| name.starts_with("sst/") && !live.contains(*name)) {
+        for old in there
+            .iter()
+            .filter(|name| name.starts_with("sst/") && !live.contains(*name))
+        {
             to.delete(old)?;
         }
         Ok(stats)

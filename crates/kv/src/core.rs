@@ -129,7 +129,9 @@ impl Core {
             }
         });
         if let Some(flushed) = flushed {
-            self.memory.sealed.fetch_sub(flushed.bytes(), Ordering::Relaxed);
+            self.memory
+                .sealed
+                .fetch_sub(flushed.bytes(), Ordering::Relaxed);
         }
         self.note_memory();
         self.signals.room();
@@ -138,7 +140,9 @@ impl Core {
     /// The newest manifest, with its segments held. Looking and holding are one step, so that no
     /// deletion comes between.
     pub(crate) fn pin_current(&self) -> (Arc<Numbered<DbState>>, Arc<SegmentPin>) {
-        SegmentPin::of_current(&self.segment_pins, &self.signals, || self.manifest.current())
+        SegmentPin::of_current(&self.segment_pins, &self.signals, || {
+            self.manifest.current()
+        })
     }
 
     /// Seals the active memtable and opens one that holds at least `bytes`; what is written from
@@ -200,7 +204,9 @@ impl Core {
             }
             _ => 0,
         };
-        self.memory.pressure.store(by_memory.max(by_level0), Ordering::Relaxed);
+        self.memory
+            .pressure
+            .store(by_memory.max(by_level0), Ordering::Relaxed);
         let reserve = (sealed + active).max(limit);
         self.shared.cache.set_memtables(reserve as u64);
     }
@@ -209,6 +215,10 @@ impl Core {
     pub(crate) fn forget_sealed(&self, bytes: usize) {
         self.memory.sealed.fetch_sub(bytes, Ordering::Relaxed);
         self.note_memory();
+    }
+
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        self.memory.pressure.load(Ordering::Relaxed) > 0
     }
 
     /// Lets a writer in, slowed or after a wait when memory runs short. Answers how often it waited.
@@ -248,7 +258,10 @@ impl Core {
             clock.sleep(LONGEST_DELAY * pressure / 1000);
         }
         let waited = clock.elapsed().saturating_sub(started);
-        add(&self.shared.counters.stall_micros, waited.as_micros() as u64);
+        add(
+            &self.shared.counters.stall_micros,
+            waited.as_micros() as u64,
+        );
         Ok(waits)
     }
 

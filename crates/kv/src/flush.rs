@@ -23,7 +23,10 @@ impl Core {
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         {
             let mut log = self.log.lock();
-            if cores.iter().any(|core| core.view.load().active.wal().is_some()) {
+            if cores
+                .iter()
+                .any(|core| core.view.load().active.wal().is_some())
+            {
                 self.rotate_log(&mut log, clock.now())?;
             }
             for core in &cores {
@@ -82,7 +85,12 @@ impl Core {
         metrics::counter!("siltstone_flushes_total").increment(1);
         metrics::counter!("siltstone_flush_bytes_total").increment(stats.bytes);
         metrics::histogram!("siltstone_flush_seconds").record(stats.latency.as_secs_f64());
-        tracing::debug!(keyspace = core.name, entries = stats.entries, bytes = stats.bytes, "flushed");
+        tracing::debug!(
+            keyspace = core.name,
+            entries = stats.entries,
+            bytes = stats.bytes,
+            "flushed"
+        );
         self.signals.compact();
         Ok(Some(stats))
     }
@@ -124,7 +132,13 @@ impl Core {
         let mut cursor = MemCursor::new(memtable.clone());
         cursor.seek_first()?;
         while cursor.valid() {
-            filter.push(cursor.key(), cursor.commit(), cursor.tag(), cursor.value(), &mut outputs)?;
+            filter.push(
+                cursor.key(),
+                cursor.commit(),
+                cursor.tag(),
+                cursor.value(),
+                &mut outputs,
+            )?;
             cursor.next()?;
         }
         filter.finish(&mut outputs)?;
@@ -139,7 +153,10 @@ impl Core {
                     id: *id,
                     meta: meta.clone(),
                 };
-                state.tables.append(segment).map_err(crate::compaction::lost)?;
+                state
+                    .tables
+                    .append(segment)
+                    .map_err(crate::compaction::lost)?;
             }
             if let Some(keyspace) = state.keyspace_mut(core.id) {
                 keyspace.flushed = keyspace.flushed.max(flushed);
@@ -188,7 +205,10 @@ impl Core {
         let end = self.log.lock().number() + 1;
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let unflushed = |core: &Arc<KeyspaceCore>| {
-            core.view.load().memtables().any(|memtable| memtable.wal().is_some())
+            core.view
+                .load()
+                .memtables()
+                .any(|memtable| memtable.wal().is_some())
         };
         if cores.iter().any(unflushed) {
             return Ok(());

@@ -58,7 +58,10 @@ pub fn table(
                 keyspace: table.meta.keyspace,
                 commit: cursor.commit(),
                 key: Bytes::copy_from_slice(cursor.key()),
-                value: cursor.tag().is_put().then(|| Bytes::copy_from_slice(cursor.value())),
+                value: cursor
+                    .tag()
+                    .is_put()
+                    .then(|| Bytes::copy_from_slice(cursor.value())),
             })?;
             cursor.next().ok_or_else(damaged)?;
         }
@@ -107,7 +110,11 @@ pub fn wal(blobs: &dyn Blobs, name: &str, mut visit: impl FnMut(WalRecord)) -> R
             });
         });
         if !whole {
-            return Err(Error::corrupt(name, at as u64, "a record that decodes to nonsense"));
+            return Err(Error::corrupt(
+                name,
+                at as u64,
+                "a record that decodes to nonsense",
+            ));
         }
         visit(WalRecord {
             offset: at as u64,

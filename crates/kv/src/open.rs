@@ -19,7 +19,9 @@ use crate::wal::recovery::{Recovered, Replay, replay};
 use crate::wal::{FileHeader, blob_name};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, RwLock};
-use siltstone_storage::{Env, FolderLock, ManifestStore, Numbered, Pins, PutOutcome, Role, Timestamp};
+use siltstone_storage::{
+    Env, FolderLock, ManifestStore, Numbered, Pins, PutOutcome, Role, Timestamp,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -76,7 +78,12 @@ impl Core {
         stats.replayed_commits = recovered.commits;
         stats.torn_bytes = recovered.torn_bytes;
         let wal_bytes = shared.options.wal_bytes as u64;
-        let log = Log::start(env.clone(), manifest.epoch(), recovered.next_file, wal_bytes)?;
+        let log = Log::start(
+            env.clone(),
+            manifest.epoch(),
+            recovered.next_file,
+            wal_bytes,
+        )?;
         let signals = Arc::new(Signals::default());
         let segment_pins = Arc::new(Mutex::new(Pins::default()));
         let mut tables = Tables::new(env.blobs.clone(), shared.cache.clone());
@@ -86,7 +93,10 @@ impl Core {
         for keyspace in &current.state.keyspaces {
             let (_, pin) = SegmentPin::of_current(&segment_pins, &signals, || current.clone());
             let (active, sealed) = replayed.take(keyspace.id, log.number());
-            sealed_bytes += sealed.iter().map(|memtable| memtable.bytes()).sum::<usize>();
+            sealed_bytes += sealed
+                .iter()
+                .map(|memtable| memtable.bytes())
+                .sum::<usize>();
             let view = View {
                 active,
                 sealed,
@@ -201,7 +211,9 @@ impl Replay for Memtables<'_> {
         let mut needs: BTreeMap<KeyspaceId, usize> = BTreeMap::new();
         // Keyspaces that were dropped since, and writes that are in tables, are passed over.
         let is_wanted = |flushed: &BTreeMap<KeyspaceId, Commit>, commit: Commit, op: &Op<'_>| {
-            flushed.get(&op.keyspace).is_some_and(|flushed| commit > *flushed)
+            flushed
+                .get(&op.keyspace)
+                .is_some_and(|flushed| commit > *flushed)
         };
         for (commit, op) in ops.iter() {
             if is_wanted(&self.flushed, *commit, op) {
@@ -213,22 +225,33 @@ impl Replay for Memtables<'_> {
         // of insertion is free, and key order is quickest.
         for (keyspace, bytes) in &needs {
             let memtables = self.filled.entry(*keyspace).or_default();
-            if memtables.last().is_none_or(|memtable| !memtable.fits(*bytes)) {
+            if memtables
+                .last()
+                .is_none_or(|memtable| !memtable.fits(*bytes))
+            {
                 let capacity = self.shared.options.memtable_limit().max(*bytes);
                 memtables.push(Arc::new(Memtable::new(capacity, file)));
             }
         }
         ops.sort_by(|(a_commit, a), (b_commit, b)| {
-            (a.keyspace, a.key).cmp(&(b.keyspace, b.key)).then(b_commit.cmp(a_commit))
+            (a.keyspace, a.key)
+                .cmp(&(b.keyspace, b.key))
+                .then(b_commit.cmp(a_commit))
         });
-        for (commit, op) in ops.iter().filter(|(commit, op)| is_wanted(&self.flushed, *commit, op)) {
+        for (commit, op) in ops
+            .iter()
+            .filter(|(commit, op)| is_wanted(&self.flushed, *commit, op))
+        {
             let entry = Entry {
                 key: op.key,
                 commit: *commit,
                 tag: op.tag,
                 value: op.value,
             };
-            let memtable = self.filled.get(&op.keyspace).and_then(|memtables| memtables.last());
+            let memtable = self
+                .filled
+                .get(&op.keyspace)
+                .and_then(|memtables| memtables.last());
             let fitted = memtable.is_some_and(|memtable| memtable.insert(entry));
             assert!(fitted, "the memtable was chosen to have room");
         }

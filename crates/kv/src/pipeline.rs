@@ -336,8 +336,15 @@ impl Core {
         }
         let mut at = 0;
         let whole = frame::for_each_op(&group.payload, group.first, group.last(), |commit, op| {
-            if group.targets.get(at).is_none_or(|(id, _, _)| *id != op.keyspace) {
-                let found = group.targets.iter().position(|(id, _, _)| *id == op.keyspace);
+            if group
+                .targets
+                .get(at)
+                .is_none_or(|(id, _, _)| *id != op.keyspace)
+            {
+                let found = group
+                    .targets
+                    .iter()
+                    .position(|(id, _, _)| *id == op.keyspace);
                 let Some(found) = found else {
                     return;
                 };
@@ -380,11 +387,7 @@ impl Core {
 
     /// With threads, the upload's end is awaited elsewhere while the next group goes out; without,
     /// here.
-    fn finish_or_queue(
-        &self,
-        upload: Option<Upload>,
-        group: Group,
-    ) -> Option<(Group, Result<()>)> {
+    fn finish_or_queue(&self, upload: Option<Upload>, group: Group) -> Option<(Group, Result<()>)> {
         if self.shared.options.background == Background::Manual {
             let result = self.finish_uploaded(upload, &group);
             return Some((group, result));

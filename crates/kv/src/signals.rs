@@ -62,7 +62,12 @@ impl Signals {
     /// Everybody goes home.
     pub(crate) fn end(&self) {
         self.state.lock().ending = true;
-        for condvar in [&self.commit_thread, &self.flush_thread, &self.compact_thread, &self.room] {
+        for condvar in [
+            &self.commit_thread,
+            &self.flush_thread,
+            &self.compact_thread,
+            &self.room,
+        ] {
             condvar.notify_all();
         }
     }
@@ -98,7 +103,11 @@ impl Signals {
             match patience {
                 None => self.compact_thread.wait(&mut state),
                 Some(patience) => {
-                    if self.compact_thread.wait_for(&mut state, patience).timed_out() {
+                    if self
+                        .compact_thread
+                        .wait_for(&mut state, patience)
+                        .timed_out()
+                    {
                         wake = Wake::Quiet;
                         break;
                     }

@@ -37,7 +37,10 @@ impl HeldCommits {
     /// The held commits, without one holder of `commit`.
     pub(crate) fn others(&self, commit: Commit) -> Vec<Commit> {
         let held = self.0.lock();
-        held.iter().filter(|(c, count)| **c != commit || **count > 1).map(|(c, _)| *c).collect()
+        held.iter()
+            .filter(|(c, count)| **c != commit || **count > 1)
+            .map(|(c, _)| *c)
+            .collect()
     }
 
     pub(crate) fn count(&self) -> usize {

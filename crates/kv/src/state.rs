@@ -99,7 +99,8 @@ impl ManifestState for DbState {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, String> {
-        postcard::from_bytes(bytes).map_err(|error| format!("its contents cannot be read ({error})"))
+        postcard::from_bytes(bytes)
+            .map_err(|error| format!("its contents cannot be read ({error})"))
     }
 }
 
@@ -128,10 +129,14 @@ impl CommitTimes {
     /// Notes that `commit` was made at `time`. A clock that stepped back stands still here.
     #[inline]
     pub(crate) fn note(&mut self, commit: Commit, time: Timestamp) {
-        let last_time = self.samples.last().map_or(time, |(_, last)| time.max(*last));
+        let last_time = self
+            .samples
+            .last()
+            .map_or(time, |(_, last)| time.max(*last));
         let count = self.samples.len();
         // The newest sample moves along until it is far enough from the one before.
-        if count > 1 && self.samples[count - 1].1.since(self.samples[count - 2].1) < self.resolution {
+        if count > 1 && self.samples[count - 1].1.since(self.samples[count - 2].1) < self.resolution
+        {
             self.samples[count - 1] = (commit, last_time);
             return;
         }
@@ -155,13 +160,15 @@ impl CommitTimes {
     /// The newest commit that was certainly made at or before `time`.
     pub(crate) fn commit_at(&self, time: Timestamp) -> Commit {
         let at = self.samples.partition_point(|(_, t)| *t <= time);
-        at.checked_sub(1).map_or(Commit::ZERO, |at| self.samples[at].0)
+        at.checked_sub(1)
+            .map_or(Commit::ZERO, |at| self.samples[at].0)
     }
 
     /// A time at which `commit` was certainly not made yet, or 0.
     pub(crate) fn time_before(&self, commit: Commit) -> Timestamp {
         let at = self.samples.partition_point(|(c, _)| *c < commit);
-        at.checked_sub(1).map_or(Timestamp::default(), |at| self.samples[at].1)
+        at.checked_sub(1)
+            .map_or(Timestamp::default(), |at| self.samples[at].1)
     }
 
     /// The earliest noted time at which `commit` was already made.

@@ -448,12 +448,18 @@ impl LocalAppender {
         if self.reserved >= self.reserve || end < self.reserved {
             return Ok(());
         }
-        let to = (end + 1).next_multiple_of(RESERVE).min(self.reserve.max(end));
+        let to = (end + 1)
+            .next_multiple_of(RESERVE)
+            .min(self.reserve.max(end));
         let flags = rustix::fs::FallocateFlags::empty();
         match rustix::fs::fallocate(&self.file, flags, self.reserved, to - self.reserved) {
             Err(rustix::io::Errno::NOSPC) => {
                 let full = io::Error::from(io::ErrorKind::StorageFull);
-                Err(Error::io(self.path.display().to_string(), "reserve space", &full))
+                Err(Error::io(
+                    self.path.display().to_string(),
+                    "reserve space",
+                    &full,
+                ))
             }
             Ok(()) | Err(_) => {
                 self.reserved = to;

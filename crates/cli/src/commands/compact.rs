@@ -72,7 +72,7 @@ pub(crate) fn run(args: &CompactArgs, session: &mut Session) -> Result<()> {
     };
     let db = session.writer()?;
     let keyspace = session.keyspace(&db)?;
-    let stats = keyspace.compact(&options).map_err(|(error, _)| error)?;
+    let stats = keyspace.compact(&options).map_err(|failed| failed.error)?;
     db.close()?;
     let note = match stats.inputs.is_empty() {
         true => "nothing to compact: no tables meet these conditions".to_string(),

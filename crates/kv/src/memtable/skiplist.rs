@@ -41,7 +41,11 @@ struct Header {
 fn prefix_of(key: &[u8]) -> u32 {
     match key.first_chunk::<4>() {
         Some(first) => u32::from_be_bytes(*first),
-        None => key.iter().zip([24, 16, 8]).map(|(byte, shift)| u32::from(*byte) << shift).sum(),
+        None => key
+            .iter()
+            .zip([24, 16, 8])
+            .map(|(byte, shift)| u32::from(*byte) << shift)
+            .sum(),
     }
 }
 
@@ -86,7 +90,10 @@ impl SkipList {
     /// An empty list that can hold `capacity` bytes of entries. Pages are touched as they fill.
     pub(crate) fn new(capacity: usize) -> Self {
         let capacity = capacity.next_multiple_of(UNIT) + Self::entry_bytes(0, 0) + UNIT;
-        assert!(capacity / UNIT < u32::MAX as usize, "a memtable is below 32 GiB");
+        assert!(
+            capacity / UNIT < u32::MAX as usize,
+            "a memtable is below 32 GiB"
+        );
         let layout = Self::layout(capacity);
         // SAFETY: the layout has a non-zero size.
         let base = unsafe { alloc_zeroed(layout) };
@@ -219,9 +226,8 @@ impl SkipList {
         let key_len = header.key_len as usize;
         let value_len = header.value_len as usize;
         // SAFETY: `allocate` reserved these bytes for this node and wrote them before linking it.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(self.base.as_ptr().add(at), key_len + value_len)
-        };
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(at), key_len + value_len) };
         let (key, value) = bytes.split_at(key_len);
         Entry {
             key,
@@ -266,7 +272,13 @@ impl SkipList {
     #[inline(always)]
     fn header(&self, node: u32) -> &Header {
         // SAFETY: `node` is an index made by `allocate`, so a header was written there.
-        unsafe { &*self.base.as_ptr().add(node as usize * UNIT).cast::<Header>() }
+        unsafe {
+            &*self
+                .base
+                .as_ptr()
+                .add(node as usize * UNIT)
+                .cast::<Header>()
+        }
     }
 
     #[inline(always)]

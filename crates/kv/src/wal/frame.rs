@@ -66,11 +66,7 @@ fn checksum(file: u64, bytes: &[u8]) -> u32 {
 }
 
 /// Reads the record at `at` of file number `file`; `None` when there is no intact one.
-pub(crate) fn decode(
-    bytes: &[u8],
-    file: u64,
-    at: usize,
-) -> Option<(Record, Cow<'_, [u8]>, usize)> {
+pub(crate) fn decode(bytes: &[u8], file: u64, at: usize) -> Option<(Record, Cow<'_, [u8]>, usize)> {
     let header = bytes.get(at..)?.get(..HEADER)?;
     let u32_at = |i: usize| u32::from_le_bytes(header[i..i + 4].try_into().expect("four"));
     let u64_at = |i: usize| u64::from_le_bytes(header[i..i + 8].try_into().expect("eight"));
@@ -124,9 +120,6 @@ pub(crate) struct Op<'a> {
     pub(crate) value: &'a [u8],
 }
 
-/// The most bytes an operation takes besides key and value.
-pub(crate) const OP_OVERHEAD: usize = 1 + 5 + 3 + 5;
-
 pub(crate) fn put_op(out: &mut Vec<u8>, op: &Op<'_>) {
     out.push(op.tag.byte());
     varint::put(out, u64::from(op.keyspace.0));
@@ -143,7 +136,11 @@ pub(crate) fn get_op<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Op<'a>> {
     *at += 1;
     let keyspace = KeyspaceId(u32::try_from(varint::get(bytes, at)?).ok()?);
     let key_len = varint::get_len(bytes, at)?;
-    let value_len = if tag.is_put() { varint::get_len(bytes, at)? } else { 0 };
+    let value_len = if tag.is_put() {
+        varint::get_len(bytes, at)?
+    } else {
+        0
+    };
     let rest = bytes.get(*at..)?;
     let key = rest.get(..key_len)?;
     let value = rest.get(key_len..)?.get(..value_len)?;
@@ -186,20 +183,38 @@ mod tests {
     use proptest::prelude::*;
 
     fn record(first: u64, last: u64) -> Record {
-        Record { first: Commit(first), last: Commit(last), durable: 7, time: Timestamp(9) }
+        Record {
+            first: Commit(first),
+            last: Commit(last),
+            durable: 7,
+            time: Timestamp(9),
+        }
     }
 
     #[test]
     fn a_record_reads_back_and_every_flip_and_cut_is_noticed() {
         let mut payload = Vec::new();
         varint::put(&mut payload, 1);
-        let op = Op { keyspace: KeyspaceId(3), tag: Tag::PUT, key: b"key", value: b"value" };
+        let op = Op {
+            keyspace: KeyspaceId(3),
+            tag: Tag::PUT,
+            key: b"key",
+            value: b"value",
+        };
         put_op(&mut payload, &op);
         let mut bytes = Vec::new();
         encode(&mut bytes, 5, &record(4, 4), &payload, usize::MAX);
         let (read, body, end) = decode(&bytes, 5, 0).unwrap();
-        assert_eq!((read, &body[..], end), (record(4, 4), &payload[..], bytes.len()));
-        assert!(for_each_op(&body, read.first, read.last, |c, o| assert_eq!((c, o), (Commit(4), op))));
+        assert_eq!(
+            (read, &body[..], end),
+            (record(4, 4), &payload[..], bytes.len())
+        );
+        assert!(for_each_op(
+            &body,
+            read.first,
+            read.last,
+            |c, o| assert_eq!((c, o), (Commit(4), op))
+        ));
         assert!(decode(&bytes, 6, 0).is_none(), "a record of another file");
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();

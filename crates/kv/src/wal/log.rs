@@ -88,10 +88,6 @@ impl Log {
         self.last = last;
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
-    }
-
     /// True when the buffer should go to the store.
     pub(crate) fn is_full(&self) -> bool {
         self.pending.len() >= BUFFER
@@ -125,7 +121,13 @@ impl Log {
                 durable,
             } => {
                 record.durable = *durable;
-                frame::encode(&mut self.record, self.number, &record, &self.pending, COMPRESS_FILE);
+                frame::encode(
+                    &mut self.record,
+                    self.number,
+                    &record,
+                    &self.pending,
+                    COMPRESS_FILE,
+                );
                 appender.append(&self.record)?;
                 *end += self.record.len() as u64;
                 self.written += self.record.len() as u64;
@@ -140,7 +142,13 @@ impl Log {
                     nonce: self.env.rng.next(),
                 };
                 header.encode(&mut self.record);
-                frame::encode(&mut self.record, number, &record, &self.pending, COMPRESS_OBJECT);
+                frame::encode(
+                    &mut self.record,
+                    number,
+                    &record,
+                    &self.pending,
+                    COMPRESS_OBJECT,
+                );
                 self.written += self.record.len() as u64;
                 let object = Bytes::from(std::mem::take(&mut self.record));
                 let name = blob_name(number);

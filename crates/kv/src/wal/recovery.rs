@@ -164,7 +164,11 @@ impl Walk<'_> {
             ops.push((commit, op));
         });
         if !whole {
-            return Err(Error::corrupt(name, at as u64, "a record that decodes to nonsense"));
+            return Err(Error::corrupt(
+                name,
+                at as u64,
+                "a record that decodes to nonsense",
+            ));
         }
         self.target.time(record.last, record.time);
         self.next = Some(Commit(record.last.0 + 1));

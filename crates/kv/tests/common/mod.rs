@@ -50,16 +50,26 @@ impl Model {
 
     pub fn put(&mut self, key: &[u8], value: Option<Vec<u8>>) -> u64 {
         self.head += 1;
-        self.versions.entry(key.to_vec()).or_default().push((self.head, value));
+        self.versions
+            .entry(key.to_vec())
+            .or_default()
+            .push((self.head, value));
         self.head
     }
 
     /// The contents at `commit`.
     pub fn at(&self, commit: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let newest = |versions: &Vec<(u64, Option<Vec<u8>>)>| {
-            versions.iter().rev().find(|(c, _)| *c <= commit).and_then(|(_, v)| v.clone())
+            versions
+                .iter()
+                .rev()
+                .find(|(c, _)| *c <= commit)
+                .and_then(|(_, v)| v.clone())
         };
-        self.versions.iter().filter_map(|(k, v)| Some((k.clone(), newest(v)?))).collect()
+        self.versions
+            .iter()
+            .filter_map(|(k, v)| Some((k.clone(), newest(v)?)))
+            .collect()
     }
 
     /// Forgets every commit after `head`.

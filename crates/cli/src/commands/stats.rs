@@ -154,7 +154,11 @@ fn levels(keyspace: &KeyspaceStats, session: &mut Session) -> Result<()> {
         .max(1);
     let memory = LevelStats {
         tables: keyspace.sealed_memtables + 1,
-        bytes: keyspace.memtable_bytes,
+        // An empty memtable has a few bytes of its own, which nobody wants to see drawn.
+        bytes: match keyspace.memtable_entries {
+            0 => 0,
+            _ => keyspace.memtable_bytes,
+        },
         entries: keyspace.memtable_entries,
         ..LevelStats::default()
     };
@@ -215,7 +219,7 @@ fn amplification(
     }
     if keyspace.dropped.0 > 0 {
         session.out.line(format_args!(
-            "  history    compaction has been by: commits up to {} are readable only where held",
+            "  history    commits up to {} are readable only where they are held",
             count(keyspace.dropped.0)
         ))?;
     }
@@ -223,10 +227,10 @@ fn amplification(
         return Ok(());
     };
     let stored = deep.space_amplification.map_or(String::new(), |factor| {
-        format!("; tables have {factor:.2} bytes for each of these")
+        format!("; tables hold {factor:.2} bytes for each byte")
     });
     session.out.line(format_args!(
-        "  live       {}, {} of keys and values{stored}",
+        "  live       {}, {}{stored}",
         plural(deep.live_rows, "row", "rows"),
         bytes(deep.live_bytes),
     ))?;
@@ -234,7 +238,7 @@ fn amplification(
         return Ok(());
     };
     session.out.line(format_args!(
-        "  filters    let {:.2} % of lookups of absent keys through ({} keys tried at most)",
+        "  filters    let {:.2} % of lookups of absent keys through ({} tried)",
         passed * 100.0,
         count(PROBES),
     ))?;

@@ -14,6 +14,9 @@ use crate::wal;
 use siltstone_storage::Segment;
 use std::sync::Arc;
 
+/// Log objects of a bucket that may pile up before lagging keyspaces are flushed.
+const MAX_WAL_OBJECTS: u64 = 4096;
+
 impl Core {
     /// Seals every memtable that holds something and flushes until none waits.
     pub(crate) fn flush_all(&self) -> Result<FlushStats> {
@@ -48,8 +51,26 @@ impl Core {
         Ok(total)
     }
 
-    /// Flushes what is sealed, over all keyspaces. True when there was something.
+    /// Seals memtables that keep more log files alive than there may be.
+    fn seal_lagging(&self) {
+        let log = self.log.lock();
+        let most = match self.bucket {
+            // In a bucket every record is a file.
+            true => MAX_WAL_OBJECTS,
+            false => self.shared.options.max_wal_files as u64,
+        };
+        let oldest = log.number().saturating_sub(most);
+        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        for core in cores {
+            if core.view.load().active.wal().is_some_and(|wal| wal < oldest) {
+                self.seal(&core, 0, log.number());
+            }
+        }
+    }
+
+    /// Flushes what is sealed or lags behind, over all keyspaces. True when there was something.
     pub(crate) fn flush_sealed(&self) -> Result<bool> {
+        self.seal_lagging();
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let mut any = false;
         for core in cores {

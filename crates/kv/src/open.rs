@@ -207,7 +207,7 @@ impl<'a> Memtables<'a> {
 }
 
 impl Replay for Memtables<'_> {
-    fn file(&mut self, file: u64, ops: &mut [(Commit, Op<'_>)]) {
+    fn file(&mut self, file: u64, ops: &[(Commit, Op<'_>)]) {
         let mut needs: BTreeMap<KeyspaceId, usize> = BTreeMap::new();
         // Keyspaces that were dropped since, and writes that are in tables, are passed over.
         let is_wanted = |flushed: &BTreeMap<KeyspaceId, Commit>, commit: Commit, op: &Op<'_>| {
@@ -233,15 +233,24 @@ impl Replay for Memtables<'_> {
                 memtables.push(Arc::new(Memtable::new(capacity, file)));
             }
         }
-        ops.sort_by(|(a_commit, a), (b_commit, b)| {
-            (a.keyspace, a.key)
-                .cmp(&(b.keyspace, b.key))
-                .then(b_commit.cmp(a_commit))
+        // Sorted by the first bytes of the key where they differ, which is most of the time.
+        let mut order: Vec<(KeyspaceId, u64, u32)> = Vec::with_capacity(ops.len());
+        for (at, (commit, op)) in (0..).zip(ops.iter()) {
+            if is_wanted(&self.flushed, *commit, op) {
+                order.push((op.keyspace, key_start(op.key), at));
+            }
+        }
+        order.sort_unstable_by(|a, b| {
+            let whole = |at: u32| {
+                let (commit, op) = &ops[at as usize];
+                (op.key, std::cmp::Reverse(*commit), at)
+            };
+            (a.0, a.1)
+                .cmp(&(b.0, b.1))
+                .then_with(|| whole(a.2).cmp(&whole(b.2)))
         });
-        for (commit, op) in ops
-            .iter()
-            .filter(|(commit, op)| is_wanted(&self.flushed, *commit, op))
-        {
+        for (_, _, at) in order {
+            let (commit, op) = &ops[at as usize];
             let entry = Entry {
                 key: op.key,
                 commit: *commit,
@@ -260,4 +269,12 @@ impl Replay for Memtables<'_> {
     fn time(&mut self, last: Commit, time: Timestamp) {
         self.times.note(last, time);
     }
+}
+
+/// The first eight bytes of a key as a number that orders as they do.
+fn key_start(key: &[u8]) -> u64 {
+    let mut start = [0; 8];
+    let len = key.len().min(8);
+    start[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(start)
 }

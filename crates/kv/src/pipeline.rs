@@ -298,6 +298,8 @@ impl Core {
         let before = log.written();
         log.rotate(time)?;
         add(&self.shared.counters.wal_bytes, log.written() - before);
+        // Keyspaces that are written to seldom may keep old files alive.
+        self.signals.flush();
         Ok(())
     }
 

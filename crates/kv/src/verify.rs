@@ -81,7 +81,7 @@ pub fn verify(
 struct Nothing;
 
 impl Replay for Nothing {
-    fn file(&mut self, _: u64, _: &mut [(Commit, Op<'_>)]) {}
+    fn file(&mut self, _: u64, _: &[(Commit, Op<'_>)]) {}
 
     fn time(&mut self, _: Commit, _: Timestamp) {}
 }

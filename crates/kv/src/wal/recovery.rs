@@ -27,7 +27,7 @@ pub(crate) struct Recovered {
 /// Takes what the log holds, in order.
 pub(crate) trait Replay {
     /// What log file `file` holds: operations with their commits, in commit order.
-    fn file(&mut self, file: u64, ops: &mut [(Commit, Op<'_>)]);
+    fn file(&mut self, file: u64, ops: &[(Commit, Op<'_>)]);
 
     /// Commits up to `last` were made at `time` or before.
     fn time(&mut self, last: Commit, time: Timestamp);
@@ -135,7 +135,7 @@ impl Walk<'_> {
             self.record(&name, *at, record, payload, &mut ops)?;
         }
         if !records.is_empty() {
-            self.target.file(number, &mut ops);
+            self.target.file(number, &ops);
             self.found.files.push(number);
         }
         self.tail(&name, number, &bytes, at)?;

@@ -17,6 +17,8 @@ use siltstone_storage::Blobs;
 
 /// Longest bar, in columns.
 const BAR: u64 = 24;
+/// Too few bytes to speak of compression.
+const SMALL: u64 = 64 << 10;
 /// Absent keys looked for.
 const PROBES: u64 = 1000;
 
@@ -210,10 +212,17 @@ fn amplification(
         sum(|l| l.tombstones),
     );
     if stored > 0 {
+        // Of little data most bytes are the files' own; a ratio would say nothing.
+        let compressed = match raw {
+            ..=SMALL => String::new(),
+            raw => format!(
+                "; compressed to {:.0} %",
+                stored as f64 * 100.0 / raw as f64
+            ),
+        };
         session.out.line(format_args!(
-            "  tables     {} to ask at most for a key; compressed to {:.0} %; {}",
+            "  tables     {} to ask at most for a key{compressed}; {}",
             plural(runs(keyspace), "run", "runs"),
-            stored as f64 * 100.0 / raw.max(1) as f64,
             plural(tombstones, "tombstone", "tombstones"),
         ))?;
     }

@@ -47,7 +47,7 @@ fn the_demo_proves_everything_and_leaves_its_database() {
         Ran::of(command().args(line.split(' ')).output().unwrap()).ok();
     }
     Ran::of(command().args(["--db", dir, "verify"]).output().unwrap()).ok();
-    demo().fails(1, &["is there already", "--dir"]);
+    demo().fails(1, &["is not an empty folder", "--dir"]);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn the_demo_speaks_to_machines_too() {
         "--json",
         "--dir",
     ];
-    let ran = Ran::of(command().args(args).arg(&dir).output().unwrap()).ok();
+    let ran = Ran::of(command().args(args).arg(dir).output().unwrap()).ok();
     let last = ran.objects().pop().unwrap();
     assert_eq!(last["ok"], true);
     assert!(last["recovered"].as_u64().unwrap() >= last["acknowledged"].as_u64().unwrap());

@@ -18,11 +18,12 @@ fn key(n: u64) -> String {
 /// A writer fed with records from `from` on, killed after `run_for`. Answers how many it
 /// acknowledged.
 fn write_and_kill(db: &Db, from: u64, run_for: Duration) -> u64 {
-    let mut writer = db.spawn(&["put", "--ack"]);
+    // Small memtables, so that flushes and compactions are under way when it is killed.
+    let mut writer = db.spawn(&["put", "--ack", "--memory", "8MiB"]);
     let mut stdin = writer.stdin.take().unwrap();
     let feeder = std::thread::spawn(move || {
         for n in from.. {
-            let padding = "x".repeat((n as usize * 37) % 900);
+            let padding = "x".repeat((n as usize * 37) % 3000);
             let line = format!("{{\"_id\":\"{}\",\"padding\":\"{padding}\"}}\n", key(n));
             if stdin.write_all(line.as_bytes()).is_err() {
                 return;
@@ -66,7 +67,7 @@ fn every_acknowledged_write_survives_kill_9() {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut there = 0;
     for round in 0..ROUNDS {
-        let run_for = Duration::from_millis(rng.u64(0..60));
+        let run_for = Duration::from_millis(rng.u64(0..80));
         let acknowledged = there + write_and_kill(&db, there, run_for);
         // A reader beside a dead writer, then the next writer: both see the same prefix.
         let seen = count_prefix(&db);

@@ -3,29 +3,30 @@
 use crate::failure::Result;
 use crate::object::Object;
 use crate::session::Session;
-use crate::units::{bytes, duration, names, plural};
+use crate::units::{bytes, duration, plural};
+use siltstone_storage::{Clock, SystemClock};
 
 pub(crate) fn run(session: &mut Session) -> Result<()> {
+    let clock = SystemClock::default();
     let db = session.writer()?;
-    let stats = db.flush()?;
+    db.flush()?;
+    // What opening found in the log may have been flushed in the background: it counts too.
+    let totals = db.stats().totals;
     db.close()?;
-    let note = match stats.tables.is_empty() {
-        true => "nothing to flush: everything is in tables".to_string(),
-        false => format!(
-            "flushed {} into {}, {}, {} dropped, {}",
-            plural(stats.entries, "entry", "entries"),
-            plural(stats.tables.len() as u64, "table", "tables"),
-            bytes(stats.bytes),
-            plural(stats.dropped, "version", "versions"),
-            duration(stats.latency),
+    let took = clock.elapsed();
+    let note = match totals.flushes {
+        0 => "nothing to flush: everything is in tables".to_string(),
+        flushes => format!(
+            "flushed {} into {} of tables, {}",
+            plural(flushes, "memtable", "memtables"),
+            bytes(totals.flush_bytes),
+            duration(took),
         ),
     };
     session.out.done(note, || {
         Object::default()
-            .field("tables", &names(&stats.tables))
-            .field("entries", &stats.entries)
-            .field("dropped", &stats.dropped)
-            .field("bytes", &stats.bytes)
-            .field("seconds", &stats.latency.as_secs_f64())
+            .field("flushes", &totals.flushes)
+            .field("bytes", &totals.flush_bytes)
+            .field("seconds", &took.as_secs_f64())
     })
 }

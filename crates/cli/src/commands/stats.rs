@@ -17,6 +17,8 @@ use siltstone_storage::Blobs;
 
 /// Longest bar, in columns.
 const BAR: u64 = 24;
+/// Too few bytes to speak of compression.
+const SMALL: u64 = 64 << 10;
 /// Absent keys looked for.
 const PROBES: u64 = 1000;
 
@@ -154,7 +156,11 @@ fn levels(keyspace: &KeyspaceStats, session: &mut Session) -> Result<()> {
         .max(1);
     let memory = LevelStats {
         tables: keyspace.sealed_memtables + 1,
-        bytes: keyspace.memtable_bytes,
+        // An empty memtable has a few bytes of its own, which nobody wants to see drawn.
+        bytes: match keyspace.memtable_entries {
+            0 => 0,
+            _ => keyspace.memtable_bytes,
+        },
         entries: keyspace.memtable_entries,
         ..LevelStats::default()
     };
@@ -206,16 +212,23 @@ fn amplification(
         sum(|l| l.tombstones),
     );
     if stored > 0 {
+        // Of little data most bytes are the files' own; a ratio would say nothing.
+        let compressed = match raw {
+            ..=SMALL => String::new(),
+            raw => format!(
+                "; compressed to {:.0} %",
+                stored as f64 * 100.0 / raw as f64
+            ),
+        };
         session.out.line(format_args!(
-            "  tables     {} to ask at most for a key; compressed to {:.0} %; {}",
+            "  tables     {} to ask at most for a key{compressed}; {}",
             plural(runs(keyspace), "run", "runs"),
-            stored as f64 * 100.0 / raw.max(1) as f64,
             plural(tombstones, "tombstone", "tombstones"),
         ))?;
     }
     if keyspace.dropped.0 > 0 {
         session.out.line(format_args!(
-            "  history    compaction has been by: commits up to {} are readable only where held",
+            "  history    commits up to {} are readable only where they are held",
             count(keyspace.dropped.0)
         ))?;
     }
@@ -223,10 +236,10 @@ fn amplification(
         return Ok(());
     };
     let stored = deep.space_amplification.map_or(String::new(), |factor| {
-        format!("; tables have {factor:.2} bytes for each of these")
+        format!("; tables hold {factor:.2} bytes for each byte")
     });
     session.out.line(format_args!(
-        "  live       {}, {} of keys and values{stored}",
+        "  live       {}, {}{stored}",
         plural(deep.live_rows, "row", "rows"),
         bytes(deep.live_bytes),
     ))?;
@@ -234,7 +247,7 @@ fn amplification(
         return Ok(());
     };
     session.out.line(format_args!(
-        "  filters    let {:.2} % of lookups of absent keys through ({} keys tried at most)",
+        "  filters    let {:.2} % of lookups of absent keys through ({} tried)",
         passed * 100.0,
         count(PROBES),
     ))?;

@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// The folder for the demo's database; it must not be there yet
+    /// The folder for the demo's database; new or empty
     #[arg(long, value_name = "DIR", default_value = "./siltstone-demo")]
     dir: PathBuf,
     /// Use this many of the cities
@@ -34,9 +34,10 @@ pub(crate) struct DemoArgs {
 }
 
 pub(crate) fn run(args: &DemoArgs, session: &mut Session) -> Result<()> {
-    if args.dir.exists() {
+    let empty = |mut entries: std::fs::ReadDir| entries.next().is_none();
+    if args.dir.exists() && !std::fs::read_dir(&args.dir).is_ok_and(empty) {
         return Err(Failure::Other(format!(
-            "{}: is there already, perhaps from an earlier demo. Remove it, or name another folder with --dir",
+            "{}: is not an empty folder, perhaps it is of an earlier demo. Remove it, or name another with --dir",
             args.dir.display()
         )));
     }

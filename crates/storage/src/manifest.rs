@@ -265,7 +265,11 @@ impl<S: ManifestState> ManifestStore<S> {
         attempts.extend(base.attempts.iter().take(ANCESTORS));
         let bytes = encode(number, epoch, self.writer, &attempts, &state.encode());
         let created = self.put_once(&name, &bytes)?;
-        let newest = latest_number(&self.env)?.unwrap_or(0);
+        let newest = match latest_number(&self.env) {
+            Ok(newest) => newest.unwrap_or(0),
+            Err(error) if created => self.newest_after(&name, &error)?,
+            Err(error) => return Err(error),
+        };
         if created && newest <= number {
             let won = Arc::new(Numbered {
                 number,
@@ -276,11 +280,16 @@ impl<S: ManifestState> ManifestStore<S> {
             *self.current.write() = won.clone();
             return Ok(Some(won));
         }
-        let newer = load_latest(&self.env)?.ok_or_else(|| Error::NotFound {
-            name: name.clone(),
-            store: self.env.blobs.describe(),
-        })?;
-        let newer = Arc::new(newer);
+        let newer = load_latest(&self.env).and_then(|newer| {
+            newer.ok_or_else(|| Error::NotFound {
+                name: name.clone(),
+                store: self.env.blobs.describe(),
+            })
+        });
+        let newer = Arc::new(newer.map_err(|error| match created {
+            true => unknown_outcome(&name, &error.to_string()),
+            false => error,
+        })?);
         *self.current.write() = newer.clone();
         if !created {
             return Ok(None);
@@ -300,6 +309,17 @@ impl<S: ManifestState> ManifestStore<S> {
         }
     }
 
+    /// The newest number once `name` is written: while nobody can say it, nobody can say that the
+    /// edit has not happened either.
+    fn newest_after(&self, name: &str, first: &Error) -> Result<u64> {
+        for _ in 1..PUT_ATTEMPTS {
+            if let Ok(newest) = latest_number(&self.env) {
+                return Ok(newest.unwrap_or(0));
+            }
+        }
+        Err(unknown_outcome(name, &first.to_string()))
+    }
+
     /// Puts `bytes` if absent and finds out what happened even when the store answers with an error
     /// after having done it.
     fn put_once(&self, name: &str, bytes: &[u8]) -> Result<bool> {
@@ -308,13 +328,20 @@ impl<S: ManifestState> ManifestStore<S> {
             let error = match self.env.blobs.put_if_absent(name, bytes) {
                 Ok(PutOutcome::Created) => return Ok(true),
                 Ok(PutOutcome::Exists) if attempt == 1 => return Ok(false),
-                Ok(PutOutcome::Exists) => return Ok(self.env.blobs.get(name)? == bytes),
+                Ok(PutOutcome::Exists) => {
+                    let found = self.env.blobs.get(name);
+                    return match found {
+                        Ok(found) => Ok(found == bytes),
+                        Err(error) => Err(unknown_outcome(name, &error.to_string())),
+                    };
+                }
                 Err(error) => error,
             };
             match self.env.blobs.get(name) {
                 Ok(found) if found == bytes => {
                     // It is there; writing the same bytes again makes sure that it is durable.
-                    self.env.blobs.put(name, bytes)?;
+                    let again = self.env.blobs.put(name, bytes);
+                    again.map_err(|error| unknown_outcome(name, &error.to_string()))?;
                     return Ok(true);
                 }
                 Ok(_) => return Ok(false),

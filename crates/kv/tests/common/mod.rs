@@ -61,6 +61,16 @@ impl Model {
         self.head
     }
 
+    /// One commit with several writes; with none it only counts.
+    pub fn commit(&mut self, rows: &[(&str, Option<&str>)]) -> u64 {
+        self.head += 1;
+        for (key, value) in rows {
+            let value = value.map(|value| value.as_bytes().to_vec());
+            self.versions.entry(key.as_bytes().to_vec()).or_default().push((self.head, value));
+        }
+        self.head
+    }
+
     /// The contents at `commit`.
     pub fn at(&self, commit: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let newest = |versions: &Vec<(u64, Option<Vec<u8>>)>| {

@@ -1,4 +1,5 @@
 //! Random operations on a database in memory, with a plain map beside it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

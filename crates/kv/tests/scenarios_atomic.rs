@@ -1,5 +1,6 @@
 //! Acceptance scenarios 16-22: compaction is complete or absent, acknowledged writes survive.
 //! Scenarios 13-15 walk every call of the store: `crash_walk.rs`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Acceptance scenarios 1-12: reads and versions.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

@@ -529,7 +529,7 @@ mod tests {
         Arc::new(Block::parse(Bytes::from(out)).unwrap())
     }
 
-    fn at(cursor: &BlockCursor) -> Option<(Vec<u8>, u64, Vec<u8>)> {
+    fn at(cursor: &BlockCursor) -> Option<Row> {
         cursor.valid().then(|| {
             (
                 cursor.key().to_vec(),
@@ -539,7 +539,10 @@ mod tests {
         })
     }
 
-    fn row(entry: (&(Vec<u8>, Reverse<u64>), &Option<Vec<u8>>)) -> (Vec<u8>, u64, Vec<u8>) {
+    type Row = (Vec<u8>, u64, Vec<u8>);
+    type Entry<'a> = (&'a (Vec<u8>, Reverse<u64>), &'a Option<Vec<u8>>);
+
+    fn row(entry: Entry<'_>) -> Row {
         (
             entry.0.0.clone(),
             entry.0.1.0,

@@ -292,7 +292,16 @@ impl Table {
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
-        let reader = self.blobs.open(&self.id.blob())?;
+        let reader = self.blobs.open(&self.id.blob()).map_err(|error| {
+            match error.is_not_found() {
+                true => Error::corrupt(
+                    self.id.blob(),
+                    0,
+                    "the manifest lists this table and it is not there (a reader that stood still for longer than its lease must refresh)",
+                ),
+                false => error.into(),
+            }
+        })?;
         if reader.size() != self.meta.bytes {
             let what = format!(
                 "it has {} bytes, the manifest says {}",

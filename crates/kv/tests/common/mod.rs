@@ -40,11 +40,14 @@ pub fn open_manual(blobs: &MemBlobs, seed: u64) -> Kv {
     Kv::open(env, small_options(), small_keyspace(), None).unwrap()
 }
 
+/// The versions of one key: commit, and value or deletion.
+type Versions = Vec<(u64, Option<Vec<u8>>)>;
+
 /// Every version of every key.
 #[derive(Debug, Default, Clone)]
 pub struct Model {
     head: u64,
-    versions: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    versions: BTreeMap<Vec<u8>, Versions>,
 }
 
 impl Model {
@@ -66,7 +69,10 @@ impl Model {
         self.head += 1;
         for (key, value) in rows {
             let value = value.map(|value| value.as_bytes().to_vec());
-            self.versions.entry(key.as_bytes().to_vec()).or_default().push((self.head, value));
+            self.versions
+                .entry(key.as_bytes().to_vec())
+                .or_default()
+                .push((self.head, value));
         }
         self.head
     }

@@ -10,14 +10,18 @@ pub(crate) type Checked = Result<(), String>;
 pub(crate) fn may_be(error: &Error, map: &Map, faulty: bool) -> bool {
     match error {
         Error::Truncated { .. } => map.limited,
-        Error::Storage(siltstone_storage::Error::Io { .. } | siltstone_storage::Error::Crashed) => faulty,
+        Error::Storage(siltstone_storage::Error::Io { .. } | siltstone_storage::Error::Crashed) => {
+            faulty
+        }
         _ => false,
     }
 }
 
 /// Compares one key at `commit`.
 pub(crate) fn point(read: &impl Read, map: &Map, key: Key, commit: u64, faulty: bool) -> Checked {
-    let expected = map.get(key, commit).map(|written| value_bytes(key, written));
+    let expected = map
+        .get(key, commit)
+        .map(|written| value_bytes(key, written));
     match read.get(&key_bytes(key)) {
         Ok(found) if found.as_deref() == expected.as_deref() => Ok(()),
         Ok(found) => Err(format!(
@@ -46,9 +50,15 @@ pub(crate) fn range(
         Order::Reverse => expected.rev().take(limit).collect(),
     };
     let (start, end) = (key_bytes(from), key_bytes(to));
-    let bounds = (Bound::Included(start.as_slice()), Bound::Excluded(end.as_slice()));
+    let bounds = (
+        Bound::Included(start.as_slice()),
+        Bound::Excluded(end.as_slice()),
+    );
     debug_assert!(KeyRange::new(bounds.0, bounds.1).is_ok());
-    let options = ScanOptions { order, ..ScanOptions::default() };
+    let options = ScanOptions {
+        order,
+        ..ScanOptions::default()
+    };
     let mut scan = match read.scan_with::<&[u8]>(bounds, options) {
         Ok(scan) => scan,
         Err(error) if may_be(&error, map, faulty) => return Ok(()),
@@ -72,11 +82,18 @@ pub(crate) fn range(
             ));
         }
         if scan.stats().rows != at as u64 + 1 {
-            return Err(format!("scan: {} rows counted after {}", scan.stats().rows, at + 1));
+            return Err(format!(
+                "scan: {} rows counted after {}",
+                scan.stats().rows,
+                at + 1
+            ));
         }
     }
     if expected.len() < limit && scan.next() {
-        return Err(format!("scan {from}..{to} {order:?} at {commit}: one row too many, {:?}", scan.key()));
+        return Err(format!(
+            "scan {from}..{to} {order:?} at {commit}: one row too many, {:?}",
+            scan.key()
+        ));
     }
     Ok(())
 }

@@ -31,9 +31,15 @@ fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let seeds = arguments.seeds.unwrap_or(arguments.seed..arguments.seed + 1);
+    let seeds = arguments
+        .seeds
+        .unwrap_or(arguments.seed..arguments.seed + 1);
     for seed in seeds {
-        let settings = Settings { seed, ops: arguments.ops, bucket: arguments.bucket };
+        let settings = Settings {
+            seed,
+            ops: arguments.ops,
+            bucket: arguments.bucket,
+        };
         let done = run(settings, |step| {
             if step > 0 {
                 eprintln!("seed {seed}: {step} operations");
@@ -42,7 +48,12 @@ fn main() -> ExitCode {
         match done {
             Ok(report) => println!(
                 "seed {seed}: {} operations, {} commits, {} reopenings, {} faults, {} answers compared, 0 differences, trace {:016x}",
-                arguments.ops, report.commits, report.reopens, report.faults, report.checks, report.trace,
+                arguments.ops,
+                report.commits,
+                report.reopens,
+                report.faults,
+                report.checks,
+                report.trace,
             ),
             Err(difference) => {
                 for operation in &difference.last {

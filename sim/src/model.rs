@@ -20,7 +20,11 @@ pub(crate) struct Map {
 
 impl Map {
     pub(crate) fn new(window: u64, limited: bool) -> Self {
-        Self { window, limited, versions: BTreeMap::new() }
+        Self {
+            window,
+            limited,
+            versions: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn write(&mut self, key: Key, commit: u64, put: bool) {
@@ -41,7 +45,9 @@ impl Map {
 
     /// All keys that have a value at `commit`, with the commit that wrote it.
     pub(crate) fn rows(&self, commit: u64) -> impl DoubleEndedIterator<Item = (Key, u64)> {
-        self.versions.keys().filter_map(move |key| Some((*key, self.get(*key, commit)?)))
+        self.versions
+            .keys()
+            .filter_map(move |key| Some((*key, self.get(*key, commit)?)))
     }
 
     /// Forgets what was written after `head`.
@@ -58,7 +64,10 @@ impl Map {
 pub(crate) fn key_bytes(key: Key) -> Vec<u8> {
     let mut bytes = vec![b'k'];
     bytes.extend_from_slice(&(key / 3).to_be_bytes());
-    bytes.extend(std::iter::repeat_n([0x00, 0x61, 0xff][usize::from(key % 3)], usize::from(key % 3)));
+    bytes.extend(std::iter::repeat_n(
+        [0x00, 0x61, 0xff][usize::from(key % 3)],
+        usize::from(key % 3),
+    ));
     bytes
 }
 

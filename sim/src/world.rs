@@ -9,9 +9,7 @@ use siltstone_kv::{
     Background, Batch, Commit, CompactOptions, CompactOrder, Compression, Durability, Error,
     History, Keyspace, KeyspaceOptions, Kv, Options, Order, Reader, Snapshot,
 };
-use siltstone_storage::{
-    Env, FaultPlan, FaultyBlobs, Injected, ManualClock, MemBlobs, Timestamp,
-};
+use siltstone_storage::{Env, FaultPlan, FaultyBlobs, Injected, ManualClock, MemBlobs, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +51,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, bucket: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let mem = if bucket { MemBlobs::bucket() } else { MemBlobs::new() };
+        let mem = if bucket {
+            MemBlobs::bucket()
+        } else {
+            MemBlobs::new()
+        };
         let (env, clock) = Env::simulated(Arc::new(mem.clone()), rng.u64(..));
         let store = FaultyBlobs::new(env.blobs, clock.clone(), FaultPlan::default());
         let mut world = Self {
@@ -70,7 +72,13 @@ impl World {
             reader: None,
             fault_waits_for: None,
             last: VecDeque::new(),
-            report: Report { trace: 0xcbf2_9ce4_8422_2325, commits: 0, reopens: 0, checks: 0, faults: 0 },
+            report: Report {
+                trace: 0xcbf2_9ce4_8422_2325,
+                commits: 0,
+                reopens: 0,
+                checks: 0,
+                faults: 0,
+            },
             made: 0,
         };
         world.kv = world.open().ok();
@@ -102,7 +110,11 @@ impl World {
         if self.rng.u8(..) < 20 {
             self.plan_fault(30);
         }
-        let env = Env { blobs: Arc::new(self.store.clone()), clock: self.clock.clone(), ..env };
+        let env = Env {
+            blobs: Arc::new(self.store.clone()),
+            clock: self.clock.clone(),
+            ..env
+        };
         let options = Options {
             background: Background::Manual,
             memory_budget: 8 << 20,
@@ -114,7 +126,10 @@ impl World {
             ..Options::default()
         };
         let keyspace = KeyspaceOptions {
-            history: History { window: 30, ..History::default() },
+            history: History {
+                window: 30,
+                ..History::default()
+            },
             block_bytes: 512,
             ..KeyspaceOptions::default()
         };
@@ -122,7 +137,9 @@ impl World {
     }
 
     fn kv(&self) -> Result<&Kv, String> {
-        self.kv.as_ref().ok_or_else(|| "the database could not be opened".to_string())
+        self.kv
+            .as_ref()
+            .ok_or_else(|| "the database could not be opened".to_string())
     }
 
     /// Answers may be wrong in no way, but missing while a fault is about.
@@ -135,7 +152,9 @@ impl World {
         let fault = match self.rng.u8(0..6) {
             0 | 1 => Injected::ErrorBefore,
             2 => Injected::ErrorAfter,
-            3 => Injected::HalfWrite { bytes: self.rng.usize(0..200) },
+            3 => Injected::HalfWrite {
+                bytes: self.rng.usize(0..200),
+            },
             _ => Injected::Crash,
         };
         self.store.set_plan(FaultPlan::at(at, fault));
@@ -169,7 +188,10 @@ impl World {
             9_870..9_920 => self.plan_fault(40),
             _ => self.check_all()?,
         }
-        if self.fault_waits_for.is_some_and(|at| self.store.calls() >= at) {
+        if self
+            .fault_waits_for
+            .is_some_and(|at| self.store.calls() >= at)
+        {
             self.report.faults += 1;
             self.recover()?;
             // The fault is over; what was stopped by it has been reopened.
@@ -223,7 +245,11 @@ impl World {
                     self.mem = self.mem.after_crash(|most| rng.usize(0..=most));
                 }
                 // The error was planned: the next try is without it.
-                Err(_) if self.fault_waits_for.is_some_and(|at| self.store.calls() >= at) => {
+                Err(_)
+                    if self
+                        .fault_waits_for
+                        .is_some_and(|at| self.store.calls() >= at) =>
+                {
                     self.report.faults += 1;
                 }
                 Err(error) => return Err(format!("open: {error}")),
@@ -231,7 +257,10 @@ impl World {
         }
         let head = self.kv()?.head().0;
         if head < self.durable || head > self.issued {
-            return Err(format!("head {head} after reopening, {} durable, {} issued", self.durable, self.issued));
+            return Err(format!(
+                "head {head} after reopening, {} durable, {} issued",
+                self.durable, self.issued
+            ));
         }
         self.issued = head;
         self.durable = head;
@@ -261,7 +290,10 @@ impl World {
             0 => names[self.rng.usize(0..names.len())].clone(),
             _ => "default".to_string(),
         };
-        let keyspace = self.kv()?.keyspace(&name).map_err(|error| error.to_string())?;
+        let keyspace = self
+            .kv()?
+            .keyspace(&name)
+            .map_err(|error| error.to_string())?;
         Ok((keyspace, name))
     }
 
@@ -299,7 +331,11 @@ impl World {
             let (keyspace, name) = self.pick_keyspace()?;
             let (key, put) = (self.pick_key(), self.rng.u8(0..4) > 0);
             match put {
-                true => batch.put(&keyspace, &key_bytes(key), &value_bytes(key, self.issued + 1)),
+                true => batch.put(
+                    &keyspace,
+                    &key_bytes(key),
+                    &value_bytes(key, self.issued + 1),
+                ),
                 false => batch.delete(&keyspace, &key_bytes(key)),
             };
             rows.push((name, key, put));
@@ -318,7 +354,10 @@ impl World {
         let next = self.issued + 1;
         match done {
             Ok(stats) if stats.commit.0 != next => {
-                return Err(format!("commit {} was answered, {next} expected", stats.commit));
+                return Err(format!(
+                    "commit {} was answered, {next} expected",
+                    stats.commit
+                ));
             }
             Ok(_) => {
                 self.report.commits += 1;
@@ -349,7 +388,13 @@ impl World {
         let (keyspace, name) = self.pick_keyspace()?;
         let key = self.pick_key();
         self.report.checks += 1;
-        check::point(&keyspace, &self.model[&name], key, self.head()?, self.faulty())
+        check::point(
+            &keyspace,
+            &self.model[&name],
+            key,
+            self.head()?,
+            self.faulty(),
+        )
     }
 
     fn get_at(&mut self) -> Checked {
@@ -364,13 +409,19 @@ impl World {
                 check::point(&snapshot, map, key, commit, self.faulty())?;
                 if self.held.len() < 8 && self.rng.u8(0..20) == 0 {
                     self.note(format!("hold {name} at {commit} of {head}"));
-                    self.held.push(Held { snapshot, keyspace: name, commit });
+                    self.held.push(Held {
+                        snapshot,
+                        keyspace: name,
+                        commit,
+                    });
                 }
                 Ok(())
             }
             Err(Error::NotRetained { before, after, .. }) => {
                 if commit + map.window > head {
-                    return Err(format!("{name} at {commit} of {head}: refused inside the window"));
+                    return Err(format!(
+                        "{name} at {commit} of {head}: refused inside the window"
+                    ));
                 }
                 self.check_neighbours(&keyspace, &name, commit, before, after)
             }
@@ -388,14 +439,24 @@ impl World {
         after: Option<Commit>,
     ) -> Checked {
         let key = self.pick_key();
-        if before.is_some_and(|before| before.0 >= asked) || after.is_some_and(|after| after.0 <= asked) {
-            return Err(format!("{name}: {before:?} and {after:?} are no neighbours of {asked}"));
+        if before.is_some_and(|before| before.0 >= asked)
+            || after.is_some_and(|after| after.0 <= asked)
+        {
+            return Err(format!(
+                "{name}: {before:?} and {after:?} are no neighbours of {asked}"
+            ));
         }
         for neighbour in before.into_iter().chain(after) {
             let snapshot = keyspace.at_commit(neighbour);
             let snapshot =
                 snapshot.map_err(|error| format!("{name}: neighbour of {asked}: {error}"))?;
-            check::point(&snapshot, &self.model[name], key, neighbour.0, self.faulty())?;
+            check::point(
+                &snapshot,
+                &self.model[name],
+                key,
+                neighbour.0,
+                self.faulty(),
+            )?;
         }
         Ok(())
     }
@@ -403,12 +464,24 @@ impl World {
     fn scan(&mut self) -> Checked {
         let (keyspace, name) = self.pick_keyspace()?;
         let (a, b) = (self.rng.u16(0..=KEYS), self.rng.u16(0..=KEYS));
-        let order = if self.rng.bool() { Order::Forward } else { Order::Reverse };
+        let order = if self.rng.bool() {
+            Order::Forward
+        } else {
+            Order::Reverse
+        };
         let limit = self.rng.usize(1..60);
         let head = self.head()?;
         self.report.checks += 1;
         let range = (a.min(b), a.max(b));
-        check::range(&keyspace, &self.model[&name], range, order, limit, head, self.faulty())
+        check::range(
+            &keyspace,
+            &self.model[&name],
+            range,
+            order,
+            limit,
+            head,
+            self.faulty(),
+        )
     }
 
     fn read_held(&mut self) -> Checked {
@@ -417,9 +490,21 @@ impl World {
                 continue;
             };
             self.report.checks += 1;
-            let order = if self.rng.bool() { Order::Forward } else { Order::Reverse };
-            check::range(&held.snapshot, map, (0, KEYS), order, 1_000, held.commit, self.faulty())
-                .map_err(|what| format!("held {} {}: {what}", held.keyspace, held.commit))?;
+            let order = if self.rng.bool() {
+                Order::Forward
+            } else {
+                Order::Reverse
+            };
+            check::range(
+                &held.snapshot,
+                map,
+                (0, KEYS),
+                order,
+                1_000,
+                held.commit,
+                self.faulty(),
+            )
+            .map_err(|what| format!("held {} {}: {what}", held.keyspace, held.commit))?;
         }
         Ok(())
     }
@@ -431,8 +516,14 @@ impl World {
         let (keyspace, name) = self.pick_keyspace()?;
         let commit = self.head()?;
         self.note(format!("snapshot of {name} at {commit}"));
-        let snapshot = keyspace.snapshot().map_err(|error| format!("snapshot: {error}"))?;
-        self.held.push(Held { snapshot, keyspace: name, commit });
+        let snapshot = keyspace
+            .snapshot()
+            .map_err(|error| format!("snapshot: {error}"))?;
+        self.held.push(Held {
+            snapshot,
+            keyspace: name,
+            commit,
+        });
         Ok(())
     }
 
@@ -440,12 +531,19 @@ impl World {
         if !self.held.is_empty() {
             let at = self.rng.usize(0..self.held.len());
             let held = self.held.swap_remove(at);
-            self.note(format!("drop the snapshot of {} at {}", held.keyspace, held.commit));
+            self.note(format!(
+                "drop the snapshot of {} at {}",
+                held.keyspace, held.commit
+            ));
         }
     }
 
     /// A planned fault may make anything fail, with an error.
-    fn tolerate<T>(&self, what: &str, result: siltstone_kv::Result<T>) -> Result<Option<T>, String> {
+    fn tolerate<T>(
+        &self,
+        what: &str,
+        result: siltstone_kv::Result<T>,
+    ) -> Result<Option<T>, String> {
         match result {
             Ok(done) => Ok(Some(done)),
             Err(_) if self.faulty() => Ok(None),
@@ -493,8 +591,11 @@ impl World {
             max_size: (self.rng.u8(0..4) == 0).then(|| self.rng.u64(500..30_000)),
             ..CompactOptions::default()
         };
-        self.note(format!("compact {name} {:?} {:?}", options.order, options.max_files));
-        let done = keyspace.compact(&options).map_err(|(error, _)| error);
+        self.note(format!(
+            "compact {name} {:?} {:?}",
+            options.order, options.max_files
+        ));
+        let done = keyspace.compact(&options).map_err(|failed| failed.error);
         self.tolerate("compact", done).map(|_| ())
     }
 
@@ -502,11 +603,18 @@ impl World {
         let name = format!("checkpoint {}", self.rng.u8(0..4));
         let kv = self.kv()?.clone();
         let head = self.head()?;
-        if kv.checkpoints().iter().any(|checkpoint| checkpoint.name == name) {
+        if kv
+            .checkpoints()
+            .iter()
+            .any(|checkpoint| checkpoint.name == name)
+        {
             self.note(format!("drop {name}"));
             self.tolerate("drop checkpoint", kv.drop_checkpoint(&name))?;
         } else {
-            let lease = self.rng.bool().then(|| Duration::from_secs(self.rng.u64(1..100)));
+            let lease = self
+                .rng
+                .bool()
+                .then(|| Duration::from_secs(self.rng.u64(1..100)));
             self.note(format!("{name} at {head} for {lease:?}"));
             if let Some(made) = self.tolerate("checkpoint", kv.checkpoint(&name, lease))? {
                 if made.commit.0 != head {
@@ -519,11 +627,20 @@ impl World {
         for checkpoint in kv.checkpoints() {
             let commit = checkpoint.commit.0;
             let snapshot = kv.default_keyspace().at_commit(checkpoint.commit);
-            let snapshot = snapshot.map_err(|error| format!("{} at {commit}: {error}", checkpoint.name))?;
+            let snapshot =
+                snapshot.map_err(|error| format!("{} at {commit}: {error}", checkpoint.name))?;
             self.report.checks += 1;
             let map = &self.model["default"];
-            check::range(&snapshot, map, (0, KEYS), Order::Forward, 1_000, commit, self.faulty())
-                .map_err(|what| format!("{}: {what}", checkpoint.name))?;
+            check::range(
+                &snapshot,
+                map,
+                (0, KEYS),
+                Order::Forward,
+                1_000,
+                commit,
+                self.faulty(),
+            )
+            .map_err(|what| format!("{}: {what}", checkpoint.name))?;
         }
         Ok(())
     }
@@ -539,7 +656,12 @@ impl World {
     fn keyspaces(&mut self) -> Checked {
         let kv = self.kv()?.clone();
         if self.model.len() > 1 && self.rng.bool() {
-            let names: Vec<_> = self.model.keys().filter(|name| *name != "default").cloned().collect();
+            let names: Vec<_> = self
+                .model
+                .keys()
+                .filter(|name| *name != "default")
+                .cloned()
+                .collect();
             let name = names[self.rng.usize(0..names.len())].clone();
             self.note(format!("drop {name}"));
             self.held.retain(|held| held.keyspace != name);
@@ -551,7 +673,8 @@ impl World {
             let name = format!("side{}", self.made);
             let options = KeyspaceOptions {
                 history: self.random_history(),
-                compression: [Compression::None, Compression::Lz4, Compression::Zstd][self.rng.usize(0..3)],
+                compression: [Compression::None, Compression::Lz4, Compression::Zstd]
+                    [self.rng.usize(0..3)],
                 filter_bits: [0, 10][self.rng.usize(0..2)],
                 block_bytes: 512,
             };
@@ -559,7 +682,10 @@ impl World {
             let history = options.history.clone();
             let map = Map::new(history.window, history.max_versions.is_some());
             self.model.insert(name.clone(), map);
-            if self.tolerate("create keyspace", kv.create_keyspace(&name, options))?.is_none() {
+            if self
+                .tolerate("create keyspace", kv.create_keyspace(&name, options))?
+                .is_none()
+            {
                 // It may exist when the database is opened again; until then it does not.
                 if !kv.is_stopped() {
                     self.model.remove(&name);
@@ -576,7 +702,11 @@ impl World {
         }
         let history = self.random_history();
         self.note(format!("history of {name}: {history:?}"));
-        let options = KeyspaceOptions { history: history.clone(), block_bytes: 512, ..KeyspaceOptions::default() };
+        let options = KeyspaceOptions {
+            history: history.clone(),
+            block_bytes: 512,
+            ..KeyspaceOptions::default()
+        };
         // Told first: it may happen although the answer is an error.
         if let Some(map) = self.model.get_mut(&name) {
             map.window = map.window.min(history.window);
@@ -590,31 +720,59 @@ impl World {
     fn read_as_reader(&mut self) -> Checked {
         if self.reader.is_none() {
             let (env, _) = Env::simulated(Arc::new(self.mem.clone()), self.rng.u64(..));
-            let env = Env { clock: self.clock.clone(), ..env };
-            let options = Options { memory_budget: 8 << 20, memtable_bytes: 16 << 10, ..Options::default() };
+            let env = Env {
+                clock: self.clock.clone(),
+                ..env
+            };
+            let options = Options {
+                memory_budget: 8 << 20,
+                memtable_bytes: 16 << 10,
+                ..Options::default()
+            };
             self.note("open a reader".into());
-            self.reader = Some(Reader::open(env, options).map_err(|error| format!("reader: {error}"))?);
+            self.reader =
+                Some(Reader::open(env, options).map_err(|error| format!("reader: {error}"))?);
         }
         let Some(reader) = self.reader.clone() else {
             return Ok(());
         };
         if self.rng.bool() {
             self.note("refresh the reader".into());
-            let head = reader.refresh().map_err(|error| format!("refresh: {error}"))?;
+            let head = reader
+                .refresh()
+                .map_err(|error| format!("refresh: {error}"))?;
             if head.0 < self.durable || head.0 > self.issued {
-                return Err(format!("the reader is at {head}, {} durable, {} issued", self.durable, self.issued));
+                return Err(format!(
+                    "the reader is at {head}, {} durable, {} issued",
+                    self.durable, self.issued
+                ));
             }
         }
         let commit = reader.head().0;
         self.report.checks += 1;
-        let order = if self.rng.bool() { Order::Forward } else { Order::Reverse };
+        let order = if self.rng.bool() {
+            Order::Forward
+        } else {
+            Order::Reverse
+        };
         let keyspace = reader.default_keyspace();
-        check::range(&keyspace, &self.model["default"], (0, KEYS), order, 1_000, commit, false)
-            .or_else(|what| match what.contains("no such blob") {
-                // Its lease lapsed while the clock jumped: it must refresh.
-                true => reader.refresh().map(|_| ()).map_err(|error| format!("refresh: {error}")),
-                false => Err(format!("reader at {commit}: {what}")),
-            })
+        check::range(
+            &keyspace,
+            &self.model["default"],
+            (0, KEYS),
+            order,
+            1_000,
+            commit,
+            false,
+        )
+        .or_else(|what| match what.contains("no such blob") {
+            // Its lease lapsed while the clock jumped: it must refresh.
+            true => reader
+                .refresh()
+                .map(|_| ())
+                .map_err(|error| format!("refresh: {error}")),
+            false => Err(format!("reader at {commit}: {what}")),
+        })
     }
 
     fn move_clock(&mut self) {

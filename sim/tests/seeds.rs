@@ -4,7 +4,10 @@ use siltstone_sim::{Report, Settings, run};
 
 fn run_seed(seed: u64, ops: u64, bucket: bool) -> Report {
     run(Settings { seed, ops, bucket }, |_| ()).unwrap_or_else(|difference| {
-        panic!("seed {seed}, step {}: {}\n{:#?}", difference.step, difference.what, difference.last)
+        panic!(
+            "seed {seed}, step {}: {}\n{:#?}",
+            difference.step, difference.what, difference.last
+        )
     })
 }
 

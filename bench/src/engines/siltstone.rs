@@ -5,7 +5,8 @@ use std::path::Path;
 
 use siltstone::blocking::Database;
 use siltstone::{
-    Batch, CompactOptions, Compression as Codec, Durability, History, KeyspaceOptions, Options, Read,
+    Batch, CompactOptions, Compression as Codec, Durability, History, KeyspaceOptions, Options,
+    Read,
 };
 
 use crate::engine::{Compression, Config, Drive, Engine, Entry, Family, Result};

@@ -20,7 +20,12 @@ const MAX_NAME: usize = 255;
 impl Kv {
     /// The names of all keyspaces.
     pub fn keyspaces(&self) -> Vec<String> {
-        self.core().keyspaces.read().values().map(|core| core.name.clone()).collect()
+        self.core()
+            .keyspaces
+            .read()
+            .values()
+            .map(|core| core.name.clone())
+            .collect()
     }
 
     /// Creates a keyspace.
@@ -31,11 +36,9 @@ impl Kv {
         let engine = self.core();
         engine.shared.check_writable()?;
         options.check()?;
-        let bad = |what| {
-            Error::KeyspaceName {
-                name: name.to_string(),
-                what,
-            }
+        let bad = |what| Error::KeyspaceName {
+            name: name.to_string(),
+            what,
         };
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(bad("a name has 1 to 255 bytes"));
@@ -62,7 +65,10 @@ impl Kv {
         let (_, pin) = engine.pin_current();
         let log = engine.log.lock();
         let view = View {
-            active: Arc::new(Memtable::new(engine.shared.options.memtable_limit(), log.number())),
+            active: Arc::new(Memtable::new(
+                engine.shared.options.memtable_limit(),
+                log.number(),
+            )),
             sealed: Vec::new(),
             runs: Vec::new().into(),
             options: Arc::new(keyspace.options.clone()),
@@ -110,7 +116,10 @@ impl Kv {
         let id = keyspace.core().id;
         engine.edit(|state| {
             let all = state.tables.capture(|segment| segment.meta.keyspace == id);
-            state.tables.replace(&all, Vec::new()).map_err(crate::compaction::lost)?;
+            state
+                .tables
+                .replace(&all, Vec::new())
+                .map_err(crate::compaction::lost)?;
             state.keyspaces.retain(|k| k.id != id);
             Ok(())
         })?;
@@ -129,11 +138,9 @@ impl Kv {
     /// [`Error::Checkpoint`] when the name is taken, empty or too long.
     pub fn checkpoint(&self, name: &str, lease: Option<Duration>) -> Result<Checkpoint> {
         let engine = self.core();
-        let bad = |what| {
-            Error::Checkpoint {
-                name: name.to_string(),
-                what,
-            }
+        let bad = |what| Error::Checkpoint {
+            name: name.to_string(),
+            what,
         };
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(bad("a name has 1 to 255 bytes"));
@@ -184,7 +191,13 @@ impl Kv {
         let now = engine.shared.env.clock.now();
         let current = engine.manifest.current();
         let live = |c: &&Checkpoint| c.expires.is_none_or(|expires| expires > now);
-        current.state.checkpoints.iter().filter(live).cloned().collect()
+        current
+            .state
+            .checkpoints
+            .iter()
+            .filter(live)
+            .cloned()
+            .collect()
     }
 }
 
@@ -205,7 +218,10 @@ impl Kv {
     /// Permits given out to scans and to compactions.
     #[doc(hidden)]
     pub fn permits_in_use(&self) -> (usize, usize) {
-        (self.core().shared.scans.used(), self.core().compactions.used())
+        (
+            self.core().shared.scans.used(),
+            self.core().compactions.used(),
+        )
     }
 }
 
@@ -223,7 +239,11 @@ impl Core {
         let log = self.log.lock();
         let mut sealed = 0;
         core.change(|view| {
-            sealed = view.sealed.iter().map(|memtable| memtable.bytes()).sum::<usize>();
+            sealed = view
+                .sealed
+                .iter()
+                .map(|memtable| memtable.bytes())
+                .sum::<usize>();
             view.with_memtables(Arc::new(Memtable::new(4096, log.number())), Vec::new())
         });
         drop(log);
@@ -238,7 +258,10 @@ impl Core {
             commit: self.shared.visible(),
             manifest: current.number,
             epoch: self.manifest.epoch(),
-            keyspaces: keyspaces.values().map(|core| keyspace_stats(&core.name, &core.view.load())).collect(),
+            keyspaces: keyspaces
+                .values()
+                .map(|core| keyspace_stats(&core.name, &core.view.load()))
+                .collect(),
             cache_bytes: self.shared.cache.weight(),
             cache_capacity: self.shared.cache.capacity(),
             pinned_bytes: self.shared.cache.pinned(),
@@ -268,7 +291,10 @@ pub(crate) fn keyspace_stats(name: &str, view: &View) -> KeyspaceStats {
         name: name.to_string(),
         levels: levels.into_values().collect(),
         memtable_entries: view.memtables().map(|memtable| memtable.entries()).sum(),
-        memtable_bytes: view.memtables().map(|memtable| memtable.bytes() as u64).sum(),
+        memtable_bytes: view
+            .memtables()
+            .map(|memtable| memtable.bytes() as u64)
+            .sum(),
         sealed_memtables: view.sealed.len() as u64,
         dropped: view.dropped,
     }

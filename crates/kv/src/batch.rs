@@ -51,13 +51,19 @@ impl Batch {
         if value.len() > self.longest_value.0 {
             self.longest_value = (value.len(), key[..key.len().min(64)].to_vec());
         }
-        self.footprint.add(keyspace, Memtable::entry_bytes(key.len(), value.len()));
+        self.footprint
+            .add(keyspace, Memtable::entry_bytes(key.len(), value.len()));
         self
     }
 
     /// Number of writes.
     pub fn len(&self) -> usize {
         self.count as usize
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        self.user_bytes
     }
 
     /// True when there is nothing to write.

@@ -25,6 +25,8 @@ use std::time::Duration;
 const DELAY_EVERY: usize = 64 * 1024;
 /// Memory is looked at again once for this many bytes written.
 const NOTE_EVERY: usize = 128 * 1024;
+/// Log objects of a bucket that may pile up before lagging keyspaces are flushed.
+const MAX_LOG_OBJECTS: u64 = 4096;
 /// The longest such delay.
 const LONGEST_DELAY: Duration = Duration::from_millis(4);
 
@@ -154,7 +156,9 @@ impl Core {
     /// The newest manifest, with its segments held. Looking and holding are one step, so that no
     /// deletion comes between.
     pub(crate) fn pin_current(&self) -> (Arc<Numbered<DbState>>, Arc<SegmentPin>) {
-        SegmentPin::of_current(&self.segment_pins, &self.signals, || self.manifest.current())
+        SegmentPin::of_current(&self.segment_pins, &self.signals, || {
+            self.manifest.current()
+        })
     }
 
     /// Seals the active memtable and opens one that holds at least `bytes`; what is written from
@@ -179,7 +183,11 @@ impl Core {
 
     /// Seals memtables that keep too many log files. The caller holds the log.
     pub(crate) fn seal_lagging(&self, log: &Log) {
-        let most = self.shared.options.max_wal_files as u64;
+        let most = match self.bucket {
+            // In a bucket every record is a file.
+            true => MAX_LOG_OBJECTS,
+            false => self.shared.options.max_wal_files as u64,
+        };
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         for core in cores {
             let wal = core.view.load().active.wal();
@@ -233,10 +241,10 @@ impl Core {
             level0 = level0.max(runs);
         }
         drop(keyspaces);
-        // One sealed memtable is the normal case. From there to twice the limit writers slow down.
+        // One sealed memtable is the normal case. From there on writers slow down.
         let by_memory = match sealed + active {
-            used if used >= limit * 3 => WAIT,
-            used if sealed > 0 => used.saturating_sub(limit * 3 / 2) * 1000 / (limit * 3 / 2),
+            used if used >= limit * 5 / 2 => WAIT,
+            used if sealed > 0 => used.saturating_sub(limit * 3 / 2) * 1000 / limit,
             _ => 0,
         };
         let slow_from = options.level0_stop * 3 / 4;
@@ -247,7 +255,9 @@ impl Core {
             }
             _ => 0,
         };
-        self.memory.pressure.store(by_memory.max(by_level0), Ordering::Relaxed);
+        self.memory
+            .pressure
+            .store(by_memory.max(by_level0), Ordering::Relaxed);
         let reserve = (sealed + active).max(limit);
         self.shared.cache.set_memtables(reserve as u64);
     }
@@ -256,6 +266,10 @@ impl Core {
     pub(crate) fn forget_sealed(&self, bytes: usize) {
         self.memory.sealed.fetch_sub(bytes, Ordering::Relaxed);
         self.note_memory();
+    }
+
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        self.memory.pressure.load(Ordering::Relaxed) > 0
     }
 
     /// Lets a writer in, slowed or after a wait when memory runs short. Answers how often it waited.
@@ -296,7 +310,10 @@ impl Core {
             clock.sleep(LONGEST_DELAY * pressure / 1000);
         }
         let waited = clock.elapsed().saturating_sub(started);
-        add(&self.shared.counters.stall_micros, waited.as_micros() as u64);
+        add(
+            &self.shared.counters.stall_micros,
+            waited.as_micros() as u64,
+        );
         Ok(waits)
     }
 

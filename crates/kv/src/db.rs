@@ -3,6 +3,7 @@
 use crate::Batch;
 use crate::batch::Footprint;
 use crate::compaction::pick::{CompactOptions, Mood};
+use crate::compaction::run::CompactFailed;
 use crate::core::Core;
 use crate::error::{Error, Result, show_key};
 use crate::memtable::Memtable;
@@ -10,6 +11,7 @@ use crate::open::OpenStats;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::pipeline::{Submitted, Write};
 use crate::read::{Read, ReadAt, ViewRef, check_key, check_retained};
+use crate::signals::Wake;
 use crate::snapshot::{HeldCommits, Scope, Snapshot};
 use crate::state::DEFAULT_KEYSPACE;
 use crate::stats::{CompactStats, FlushStats, PutStats, Source, Stats};
@@ -76,7 +78,8 @@ impl Kv {
 
     /// The keyspace that every database has.
     pub fn default_keyspace(&self) -> Keyspace {
-        self.keyspace(DEFAULT_KEYSPACE).expect("the default keyspace cannot be dropped")
+        self.keyspace(DEFAULT_KEYSPACE)
+            .expect("the default keyspace cannot be dropped")
     }
 
     /// The keyspace called `name`.
@@ -93,7 +96,11 @@ impl Kv {
             }),
             None => Err(Error::UnknownKeyspace {
                 name: name.to_string(),
-                known: keyspaces.values().map(|core| core.name.as_str()).collect::<Vec<_>>().join(", "),
+                known: keyspaces
+                    .values()
+                    .map(|core| core.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }),
         }
     }
@@ -130,7 +137,9 @@ impl Kv {
 
     /// As [`Kv::write`], for a task: the future is ready when the write is done, and nothing blocks.
     pub fn write_async(&self, batch: &Batch, durability: Durability) -> WriteFuture {
-        let checked = self.check_batch(batch).and_then(|()| self.inner.core.shared.check_writable());
+        let checked = self
+            .check_batch(batch)
+            .and_then(|()| self.inner.core.shared.check_writable());
         if let Err(error) = checked {
             return WriteFuture::failed(error);
         }
@@ -163,6 +172,20 @@ impl Kv {
             });
         }
         Ok(())
+    }
+
+    /// True when memory for writes has run short: a task should then call [`Kv::wait_for_room`] where
+    /// it may wait, before it writes on. Calls that block do so by themselves.
+    pub fn is_short_of_room(&self) -> bool {
+        self.inner.core.is_short_of_room()
+    }
+
+    /// Waits until there is room for `bytes` more.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], [`Error::Closed`].
+    pub fn wait_for_room(&self, bytes: usize) -> Result<()> {
+        self.inner.core.admit(bytes).map(|_| ())
     }
 
     /// Makes every write so far durable.
@@ -224,7 +247,10 @@ impl Kv {
                 return Ok(());
             }
             if compacting {
-                core.shared.env.clock.sleep(std::time::Duration::from_millis(5));
+                core.shared
+                    .env
+                    .clock
+                    .sleep(std::time::Duration::from_millis(5));
             }
         }
     }
@@ -232,6 +258,11 @@ impl Kv {
     /// Everything about the database in numbers.
     pub fn stats(&self) -> Stats {
         self.inner.core.stats()
+    }
+
+    /// Sets the totals as counters and gauges of the `metrics` facade; call it before they are read.
+    pub fn report_metrics(&self) {
+        self.stats().report();
     }
 
     /// The settings it was opened with.
@@ -262,7 +293,10 @@ impl Inner {
         }
         let flushed = match core.shared.is_stopped() {
             true => Ok(()),
-            false => core.sync().and_then(|()| core.flush_all()).and_then(|_| core.retire_log()),
+            false => core
+                .sync()
+                .and_then(|()| core.flush_all())
+                .and_then(|_| core.retire_log()),
         };
         if !core.shared.close() {
             return Ok(());
@@ -382,7 +416,9 @@ impl Keyspace {
     ) -> WriteFuture {
         let engine = &self.kv.inner.core;
         let options = &engine.shared.options;
-        if let Err(error) = check_key(key, options).and_then(|()| check_value(key, value.len(), options)) {
+        if let Err(error) =
+            check_key(key, options).and_then(|()| check_value(key, value.len(), options))
+        {
             return WriteFuture::failed(error);
         }
         let op = Op {
@@ -478,8 +514,8 @@ impl Keyspace {
     /// Compacts tables chosen by hand.
     ///
     /// # Errors
-    /// The error and the stats, which name the inputs also then.
-    pub fn compact(&self, options: &CompactOptions) -> Result<CompactStats, (Error, CompactStats)> {
+    /// [`CompactFailed`]: the error, and the stats, which name the inputs also then.
+    pub fn compact(&self, options: &CompactOptions) -> Result<CompactStats, Box<CompactFailed>> {
         self.kv.inner.core.compact_by_hand(&self.core, options)
     }
 }
@@ -510,7 +546,10 @@ impl Core {
     /// One put or delete, without an allocation.
     fn write_single(&self, op: &Op<'_>, durability: Durability) -> Result<Commit> {
         let mut footprint = Footprint::default();
-        footprint.add(op.keyspace, Memtable::entry_bytes(op.key.len(), op.value.len()));
+        footprint.add(
+            op.keyspace,
+            Memtable::entry_bytes(op.key.len(), op.value.len()),
+        );
         self.write(&mut Write {
             encode: &mut |out| frame::put_op(out, op),
             ops: 1,
@@ -526,7 +565,9 @@ impl Core {
         let may_lead = write.durability == Durability::Buffered || !self.threaded();
         match self.enqueue(write, Waiter::of_task, may_lead) {
             Err(error) => WriteFuture::failed(error),
-            Ok((commit, Submitted::Lead)) => WriteFuture(Some(State::Done(self.lead().map(|()| commit)))),
+            Ok((commit, Submitted::Lead)) => {
+                WriteFuture(Some(State::Done(self.lead().map(|()| commit))))
+            }
             Ok((commit, Submitted::Follow(waiter))) => {
                 WriteFuture(Some(State::Waiting(commit, waiter)))
             }
@@ -563,7 +604,11 @@ impl Future for WriteFuture {
     type Output = Result<Commit>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.0.take().expect("a future is not polled after it is ready") {
+        match self
+            .0
+            .take()
+            .expect("a future is not polled after it is ready")
+        {
             State::Done(result) => Poll::Ready(result),
             State::Waiting(commit, waiter) => match waiter.poll(context) {
                 Poll::Ready(Outcome::Done(result)) => Poll::Ready(result.map(|()| commit)),
@@ -604,7 +649,9 @@ fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
     start("compact", compact_forever)?;
     match core.bucket {
         true => start("upload", Core::finish_uploads)?,
-        false => start("sync", |core| core.sync_thread.serve(|| core.log.lock().sync()))?,
+        false => start("sync", |core| {
+            core.sync_thread.serve(|| core.log.lock().sync())
+        })?,
     }
     Ok(threads)
 }
@@ -612,9 +659,13 @@ fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
 fn compact_forever(core: &Core) {
     let mut patience = None;
     let mut seen = core.shared.visible();
-    while core.signals.wait_to_compact(patience) {
+    loop {
+        let wake = core.signals.wait_to_compact(patience);
+        if wake == Wake::Ending {
+            return;
+        }
         let head = core.shared.visible();
-        let mood = match patience.is_some() && head == seen {
+        let mood = match wake == Wake::Quiet && head == seen {
             true => Mood::Idle,
             false => Mood::Busy,
         };
@@ -628,7 +679,9 @@ fn compact_forever(core: &Core) {
             }
         }
         // While something is unsettled, look again after a quiet while.
-        patience = core.is_unsettled().then_some(core.shared.options.settle_after);
+        patience = core
+            .is_unsettled()
+            .then_some(core.shared.options.settle_after);
     }
 }
 
@@ -636,14 +689,18 @@ impl Core {
     /// True when idle time could be used.
     fn is_unsettled(&self) -> bool {
         let keyspaces = self.keyspaces.read();
-        let level0 = |core: &Arc<KeyspaceCore>| core.view.load().runs.iter().any(|run| run.level == 0);
+        let level0 =
+            |core: &Arc<KeyspaceCore>| core.view.load().runs.iter().any(|run| run.level == 0);
         keyspaces.values().any(level0) && !self.shared.is_stopped()
     }
 
     /// Waits a little before failed work is tried again.
     fn note_failed_work(&self) {
         if self.shared.check_writable().is_ok() {
-            self.shared.env.clock.sleep(std::time::Duration::from_millis(100));
+            self.shared
+                .env
+                .clock
+                .sleep(std::time::Duration::from_millis(100));
             self.signals.flush();
             self.signals.compact();
         }

@@ -22,7 +22,9 @@ pub enum Error {
         max: usize,
     },
     /// A value over the limit.
-    #[error("value of {len} bytes for key {key:?}: values have at most {max} bytes. Split it, or raise `max_value_bytes`")]
+    #[error(
+        "value of {len} bytes for key {key:?}: values have at most {max} bytes. Split it, or raise `max_value_bytes`"
+    )]
     ValueTooLarge {
         /// Start of the key.
         key: String,
@@ -32,7 +34,9 @@ pub enum Error {
         max: usize,
     },
     /// A batch over the limit.
-    #[error("batch of {len} bytes: a batch has at most {max} bytes. Write it as several, or raise `max_batch_bytes`")]
+    #[error(
+        "batch of {len} bytes: a batch has at most {max} bytes. Write it as several, or raise `max_batch_bytes`"
+    )]
     BatchTooLarge {
         /// Size in bytes.
         len: usize,
@@ -40,7 +44,9 @@ pub enum Error {
         max: usize,
     },
     /// A range whose start lies after its end.
-    #[error("invalid range: start {start:?} lies after end {end:?}. Swap them; use reverse order to read backwards")]
+    #[error(
+        "invalid range: start {start:?} lies after end {end:?}. Swap them; use reverse order to read backwards"
+    )]
     InvalidRange {
         /// Start of the range.
         start: String,
@@ -82,7 +88,9 @@ pub enum Error {
         newest: Commit,
     },
     /// Versions of this key at this commit were removed by `max_versions` or `max_age`.
-    #[error("key {key:?} at commit {asked}: its versions before commit {oldest_kept} were removed by max_versions or max_age")]
+    #[error(
+        "key {key:?} at commit {asked}: its versions before commit {oldest_kept} were removed by max_versions or max_age"
+    )]
     Truncated {
         /// Start of the key.
         key: String,
@@ -92,7 +100,9 @@ pub enum Error {
         oldest_kept: Commit,
     },
     /// An earlier write could not be made durable; nothing after it can be trusted.
-    #[error("writes are stopped since this failed: {cause}. Close the database and open it again; everything acknowledged is safe")]
+    #[error(
+        "writes are stopped since this failed: {cause}. Close the database and open it again; everything acknowledged is safe"
+    )]
     Stopped {
         /// The first failure.
         cause: Arc<Error>,
@@ -107,7 +117,9 @@ pub enum Error {
         what: &'static str,
     },
     /// Damage in the middle of the log, before records that are intact.
-    #[error("{name}: the log is damaged at byte {offset}, and {after} intact bytes follow. Commits up to {good_until} can be saved: restore a backup, or open with WAL recovery `truncate` to give up what follows")]
+    #[error(
+        "{name}: the log is damaged at byte {offset}, and {after} intact bytes follow. Commits up to {good_until} can be saved: restore a backup, or open with WAL recovery `truncate` to give up what follows"
+    )]
     WalDamaged {
         /// The log file.
         name: String,
@@ -119,13 +131,17 @@ pub enum Error {
         good_until: Commit,
     },
     /// A log file between two others is missing.
-    #[error("{name}: this log file is missing, and later ones exist. Restore it from a backup, or open with WAL recovery `truncate`")]
+    #[error(
+        "{name}: this log file is missing, and later ones exist. Restore it from a backup, or open with WAL recovery `truncate`"
+    )]
     WalMissing {
         /// The missing file.
         name: String,
     },
     /// Another compaction took one of the inputs first. Nothing was changed.
-    #[error("table {segment} was already replaced by another compaction; nothing was changed, run it again")]
+    #[error(
+        "table {segment} was already replaced by another compaction; nothing was changed, run it again"
+    )]
     CompactionLost {
         /// The input that was gone.
         segment: String,
@@ -161,7 +177,9 @@ impl Error {
 
 fn neighbours(before: Option<Commit>, after: Option<Commit>) -> String {
     match (before, after) {
-        (Some(before), Some(after)) => format!("the nearest readable ones are {before} and {after}"),
+        (Some(before), Some(after)) => {
+            format!("the nearest readable ones are {before} and {after}")
+        }
         (None, Some(after)) => format!("the oldest readable one is {after}"),
         (Some(before), None) => format!("the newest readable one is {before}"),
         (None, None) => "no commit is readable".into(),

@@ -1,8 +1,8 @@
 //! Flush: a sealed memtable becomes a table of level 0, then the log it stood in may go.
 
 use crate::compaction::output::{Output, Outputs};
-use crate::compaction::versions::{Rules, VersionFilter};
 use crate::compaction::run::{Dropped, dropped_up_to};
+use crate::compaction::versions::{Rules, VersionFilter};
 use crate::core::{Core, Kept};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
@@ -40,7 +40,10 @@ impl Core {
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         {
             let mut log = self.log.lock();
-            if cores.iter().any(|core| core.view.load().active.wal().is_some()) {
+            if cores
+                .iter()
+                .any(|core| core.view.load().active.wal().is_some())
+            {
                 self.rotate_log(&mut log, clock.now())?;
             }
             for core in &cores {
@@ -100,7 +103,12 @@ impl Core {
         metrics::counter!("siltstone_flushes_total").increment(1);
         metrics::counter!("siltstone_flush_bytes_total").increment(stats.bytes);
         metrics::histogram!("siltstone_flush_seconds").record(stats.latency.as_secs_f64());
-        tracing::debug!(keyspace = core.name, entries = stats.entries, bytes = stats.bytes, "flushed");
+        tracing::debug!(
+            keyspace = core.name,
+            entries = stats.entries,
+            bytes = stats.bytes,
+            "flushed"
+        );
         self.signals.compact();
         Ok(Some(stats))
     }
@@ -148,7 +156,13 @@ impl Core {
         let mut cursor = MemCursor::new(memtable.clone());
         cursor.seek_first()?;
         while cursor.valid() {
-            filter.push(cursor.key(), cursor.commit(), cursor.tag(), cursor.value(), &mut outputs)?;
+            filter.push(
+                cursor.key(),
+                cursor.commit(),
+                cursor.tag(),
+                cursor.value(),
+                &mut outputs,
+            )?;
             cursor.next()?;
         }
         filter.finish(&mut outputs)?;
@@ -183,7 +197,10 @@ impl Core {
                     id: *id,
                     meta: meta.clone(),
                 };
-                state.tables.append(segment).map_err(crate::compaction::lost)?;
+                state
+                    .tables
+                    .append(segment)
+                    .map_err(crate::compaction::lost)?;
             }
             state.head = state.head.max(log.durable);
             state.wal_floor = state.wal_floor.max(log.floor);
@@ -234,7 +251,10 @@ impl Core {
         let end = log.number() + 1;
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let unflushed = |core: &Arc<KeyspaceCore>| {
-            core.view.load().memtables().any(|memtable| memtable.wal().is_some())
+            core.view
+                .load()
+                .memtables()
+                .any(|memtable| memtable.wal().is_some())
         };
         if cores.iter().any(unflushed) {
             return Ok(());

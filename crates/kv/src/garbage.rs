@@ -24,7 +24,10 @@ impl Core {
         let env = &self.shared.env;
         // Old manifests first: a reader that pins one of them afterwards finds it gone and takes a
         // newer one; a pin that is there by then is seen by the second look.
-        let pinned: Vec<u64> = ReaderPins::list(env)?.iter().map(|pin| pin.manifest).collect();
+        let pinned: Vec<u64> = ReaderPins::list(env)?
+            .iter()
+            .map(|pin| pin.manifest)
+            .collect();
         let remaining = self.manifest.sweep(&pinned)?;
         let oldest_pinned = ReaderPins::list(env)?
             .iter()

@@ -28,7 +28,7 @@ pub struct Version {
 /// The store's.
 pub fn history(read: &impl Read, key: &[u8]) -> Result<Vec<Version>> {
     let at = read.at()?;
-    let state = Arc::new(ReadState::new(at.shared.cache.clone(), Wait::Allowed));
+    let state = Arc::new(ReadState::new(Wait::Allowed));
     let (sources, _) = at.view.sources((Some(key), None), at.commit, &state);
     let mut merge = MergeCursor::new(sources);
     merge.seek(key, at.commit)?;
@@ -40,7 +40,10 @@ pub fn history(read: &impl Read, key: &[u8]) -> Result<Vec<Version>> {
             value: tag.is_put().then(|| Bytes::copy_from_slice(merge.value())),
             truncated: tag.is_truncated(),
         };
-        if versions.last().is_none_or(|last| last.commit != version.commit) {
+        if versions
+            .last()
+            .is_none_or(|last| last.commit != version.commit)
+        {
             versions.push(version);
         }
         merge.next()?;

@@ -58,7 +58,10 @@ pub fn table(
                 keyspace: table.meta.keyspace,
                 commit: cursor.commit(),
                 key: Bytes::copy_from_slice(cursor.key()),
-                value: cursor.tag().is_put().then(|| Bytes::copy_from_slice(cursor.value())),
+                value: cursor
+                    .tag()
+                    .is_put()
+                    .then(|| Bytes::copy_from_slice(cursor.value())),
             })?;
             cursor.next().ok_or_else(damaged)?;
         }
@@ -98,7 +101,7 @@ pub fn wal(blobs: &dyn Blobs, name: &str, mut visit: impl FnMut(WalRecord)) -> R
     let mut at = FILE_HEADER;
     while let Some((record, payload, end)) = frame::decode(&bytes, number, at) {
         let mut writes = Vec::new();
-        let whole = frame::for_each_op(payload, record.first, record.last, |commit, op| {
+        let whole = frame::for_each_op(&payload, record.first, record.last, |commit, op| {
             writes.push(RawEntry {
                 keyspace: op.keyspace,
                 commit,
@@ -107,7 +110,11 @@ pub fn wal(blobs: &dyn Blobs, name: &str, mut visit: impl FnMut(WalRecord)) -> R
             });
         });
         if !whole {
-            return Err(Error::corrupt(name, at as u64, "a record that decodes to nonsense"));
+            return Err(Error::corrupt(
+                name,
+                at as u64,
+                "a record that decodes to nonsense",
+            ));
         }
         visit(WalRecord {
             offset: at as u64,

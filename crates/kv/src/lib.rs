@@ -54,6 +54,7 @@ mod wal;
 pub use backup::BackupStats;
 pub use batch::Batch;
 pub use compaction::pick::{CompactOptions, CompactOrder};
+pub use compaction::run::CompactFailed;
 pub use db::{Keyspace, Kv, WriteFuture};
 pub use error::{Error, Result};
 pub use history::{Version, history};

@@ -12,6 +12,10 @@ use std::cmp::Ordering;
 
 /// One source of a merge.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost a scan one more step a row"
+)]
 pub(crate) enum Source {
     Memory(MemCursor),
     Run(RunCursor),
@@ -104,11 +108,6 @@ impl MergeCursor {
         }
     }
 
-    /// How many sources there are.
-    pub(crate) fn sources(&self) -> usize {
-        self.sources.len()
-    }
-
     /// Places every source; a call that failed because it must not wait is made again in full.
     fn place(&mut self, place: Place<'_>) -> Result<()> {
         self.heap.clear();
@@ -121,7 +120,8 @@ impl MergeCursor {
                 Place::Before(key, commit) => source.seek_before(key, commit)?,
             }
         }
-        self.heap.extend((0..self.sources.len()).filter(|i| self.sources[*i].valid()));
+        self.heap
+            .extend((0..self.sources.len()).filter(|i| self.sources[*i].valid()));
         for at in (0..self.heap.len() / 2).rev() {
             self.sift_down(at);
         }
@@ -253,7 +253,11 @@ mod tests {
         let mut rows = Vec::new();
         while merge.valid() {
             rows.push((merge.key().to_vec(), merge.commit().0));
-            if forward { merge.next().unwrap() } else { merge.prev().unwrap() }
+            if forward {
+                merge.next().unwrap()
+            } else {
+                merge.prev().unwrap()
+            }
         }
         rows
     }

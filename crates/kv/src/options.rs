@@ -231,7 +231,10 @@ impl KeyspaceOptions {
             })
         };
         if self.history.window == 0 {
-            return bad("history.window", "is at least 1 commit: the head is always readable");
+            return bad(
+                "history.window",
+                "is at least 1 commit: the head is always readable",
+            );
         }
         if self.history.max_versions == Some(0) {
             return bad("history.max_versions", "is at least 1");

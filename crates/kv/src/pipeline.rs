@@ -268,10 +268,11 @@ impl Core {
         let mut log = self.log.lock();
         // Closed or stopped while this waited for the log.
         self.shared.check_writable()?;
-        if log.wants_rotation() {
+        let rotated = log.wants_rotation();
+        if rotated {
             self.rotate_log(&mut log, group.time)?;
-            self.seal_lagging(&log);
         }
+        let file = log.number();
         if group.commits > 0 {
             self.set_room_aside(&mut log, group)?;
             log.add(&group.payload, group.first, group.last());
@@ -281,6 +282,9 @@ impl Core {
             let before = log.written();
             upload = log.write(group.time)?;
             add(&self.shared.counters.wal_bytes, log.written() - before);
+        }
+        if log.number() != file || rotated {
+            self.seal_lagging(&log);
         }
         if group.durable {
             add(&self.shared.counters.syncs, 1);
@@ -300,7 +304,8 @@ impl Core {
     /// must not be followed by anything.
     pub(crate) fn rotate_log(&self, log: &mut Log, time: Timestamp) -> Result<()> {
         let before = log.written();
-        log.rotate(time).inspect_err(|error| self.shared.stop(error))?;
+        log.rotate(time)
+            .inspect_err(|error| self.shared.stop(error))?;
         add(&self.shared.counters.wal_bytes, log.written() - before);
         Ok(())
     }
@@ -340,8 +345,15 @@ impl Core {
         }
         let mut at = 0;
         let whole = frame::for_each_op(&group.payload, group.first, group.last(), |commit, op| {
-            if group.targets.get(at).is_none_or(|(id, _, _)| *id != op.keyspace) {
-                let found = group.targets.iter().position(|(id, _, _)| *id == op.keyspace);
+            if group
+                .targets
+                .get(at)
+                .is_none_or(|(id, _, _)| *id != op.keyspace)
+            {
+                let found = group
+                    .targets
+                    .iter()
+                    .position(|(id, _, _)| *id == op.keyspace);
                 let Some(found) = found else {
                     return;
                 };
@@ -384,11 +396,7 @@ impl Core {
 
     /// With threads, the upload's end is awaited elsewhere while the next group goes out; without,
     /// here.
-    fn finish_or_queue(
-        &self,
-        upload: Option<Upload>,
-        group: Group,
-    ) -> Option<(Group, Result<()>)> {
+    fn finish_or_queue(&self, upload: Option<Upload>, group: Group) -> Option<(Group, Result<()>)> {
         if self.shared.options.background == Background::Manual {
             let result = self.finish_uploaded(upload, &group);
             return Some((group, result));

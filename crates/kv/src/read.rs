@@ -197,6 +197,7 @@ pub struct ReadAt {
     pub(crate) commit: Commit,
     pub(crate) shared: Arc<crate::shared::Shared>,
     /// Keeps a snapshot's commit while a scan lives on without the snapshot.
+    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) hold: Option<Arc<crate::snapshot::CommitPin>>,
 }
 
@@ -230,7 +231,12 @@ impl std::ops::Deref for ViewRef {
 
 impl ReadAt {
     /// The newest value at or before the commit.
-    pub(crate) fn get(&self, key: &[u8], wait: Wait, stats: &mut GetStats) -> Result<Option<Bytes>> {
+    pub(crate) fn get(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        stats: &mut GetStats,
+    ) -> Result<Option<Bytes>> {
         check_key(key, &self.shared.options)?;
         add(&self.shared.counters.gets, 1);
         let best = self.lookup(key, wait, stats)?;
@@ -303,7 +309,12 @@ impl ReadAt {
         if filtered > 0 {
             add(&self.shared.counters.filter_skips, filtered);
         }
-        let tables = self.view.runs.iter().map(|run| run.tables.len() as u64).sum::<u64>();
+        let tables = self
+            .view
+            .runs
+            .iter()
+            .map(|run| run.tables.len() as u64)
+            .sum::<u64>();
         stats.tables_skipped = tables - stats.tables_read;
         Ok(best.map(|(commit, hit)| Best {
             commit,
@@ -321,7 +332,7 @@ impl ReadAt {
         if self.commit >= self.shared.visible() {
             return Ok(());
         }
-        let state = Arc::new(ReadState::new(self.shared.cache.clone(), wait));
+        let state = Arc::new(ReadState::new(wait));
         let (sources, _) = self.view.sources((Some(key), None), Commit::MAX, &state);
         let mut newer = MergeCursor::new(sources);
         newer.seek_before(key, self.commit)?;
@@ -378,20 +389,25 @@ pub(crate) fn check_retained(
         Commit::ZERO => Commit::ZERO,
         dropped => Commit(dropped.0 + 1),
     };
-    let intact = |commit: Commit| {
-        commit >= intact_from || retention.next_pin(commit) == Some(commit)
-    };
+    let intact =
+        |commit: Commit| commit >= intact_from || retention.next_pin(commit) == Some(commit);
     if retention.next_retained(asked) == Some(asked) && intact(asked) {
         return Ok(());
     }
-    let after = retention.next_retained(asked).map(|next| match intact(next) {
-        true => next,
-        false => retention.next_pin(next).map_or(intact_from, |pin| pin.min(intact_from)),
-    });
-    let before = retention.last_retained(asked).and_then(|last| match intact(last) {
-        true => Some(last),
-        false => retention.last_pin(last),
-    });
+    let after = retention
+        .next_retained(asked)
+        .map(|next| match intact(next) {
+            true => next,
+            false => retention
+                .next_pin(next)
+                .map_or(intact_from, |pin| pin.min(intact_from)),
+        });
+    let before = retention
+        .last_retained(asked)
+        .and_then(|last| match intact(last) {
+            true => Some(last),
+            false => retention.last_pin(last),
+        });
     Err(Error::NotRetained {
         asked,
         before,

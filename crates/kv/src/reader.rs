@@ -59,7 +59,9 @@ impl Reader {
     /// The store's: not found when there is no database, damage, permission to write a pin.
     pub fn open(env: Env, options: Options) -> Result<Self> {
         options.check()?;
-        let manifest = ManifestStore::open(env.clone(), Role::Reader, || unreachable!("readers create nothing"))?;
+        let manifest = ManifestStore::open(env.clone(), Role::Reader, || {
+            unreachable!("readers create nothing")
+        })?;
         let shared = Shared::new(env.clone(), options);
         let reader = Self {
             inner: Arc::new(Inner {
@@ -118,19 +120,29 @@ impl Reader {
             }),
             None => Err(Error::UnknownKeyspace {
                 name: name.to_string(),
-                known: keyspaces.values().map(|core| core.name.as_str()).collect::<Vec<_>>().join(", "),
+                known: keyspaces
+                    .values()
+                    .map(|core| core.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }),
         }
     }
 
     /// The keyspace that every database has.
     pub fn default_keyspace(&self) -> ReaderKeyspace {
-        self.keyspace(DEFAULT_KEYSPACE).expect("every database has it")
+        self.keyspace(DEFAULT_KEYSPACE)
+            .expect("every database has it")
     }
 
     /// The names of all keyspaces.
     pub fn keyspaces(&self) -> Vec<String> {
-        self.inner.keyspaces.read().values().map(|core| core.name.clone()).collect()
+        self.inner
+            .keyspaces
+            .read()
+            .values()
+            .map(|core| core.name.clone())
+            .collect()
     }
 
     /// The checkpoints whose lease has not ended.
@@ -138,7 +150,13 @@ impl Reader {
         let now = self.inner.shared.env.clock.now();
         let current = self.inner.manifest.current();
         let live = |c: &&Checkpoint| c.expires.is_none_or(|expires| expires > now);
-        current.state.checkpoints.iter().filter(live).cloned().collect()
+        current
+            .state
+            .checkpoints
+            .iter()
+            .filter(live)
+            .cloned()
+            .collect()
     }
 
     /// The newest commit this reader sees.
@@ -156,9 +174,8 @@ impl Reader {
         let inner = &self.inner;
         let current = inner.manifest.current();
         let keyspaces = inner.keyspaces.read();
-        let stats = |core: &Arc<KeyspaceCore>| {
-            crate::admin::keyspace_stats(&core.name, &core.view.load())
-        };
+        let stats =
+            |core: &Arc<KeyspaceCore>| crate::admin::keyspace_stats(&core.name, &core.view.load());
         Stats {
             commit: inner.shared.visible(),
             manifest: current.number,

@@ -15,7 +15,11 @@ pub(crate) struct Retention {
 
 impl Retention {
     /// With `head` the newest commit; `pins` need not be sorted.
-    pub(crate) fn new(head: Commit, history: &History, pins: impl IntoIterator<Item = Commit>) -> Self {
+    pub(crate) fn new(
+        head: Commit,
+        history: &History,
+        pins: impl IntoIterator<Item = Commit>,
+    ) -> Self {
         let mut pins: Vec<_> = pins.into_iter().filter(|pin| *pin <= head).collect();
         pins.sort_unstable();
         pins.dedup();
@@ -39,7 +43,10 @@ impl Retention {
         if from >= self.window_start {
             return Some(from);
         }
-        Some(self.next_pin(from).map_or(self.window_start, |pin| pin.min(self.window_start)))
+        Some(
+            self.next_pin(from)
+                .map_or(self.window_start, |pin| pin.min(self.window_start)),
+        )
     }
 
     /// The last retained commit at or before `from`.
@@ -74,7 +81,8 @@ impl Retention {
 
     /// As [`Retention::needs`], for pins alone.
     pub(crate) fn pinned(&self, commit: Commit, newer: Option<Commit>) -> bool {
-        self.next_pin(commit).is_some_and(|pin| newer.is_none_or(|newer| pin < newer))
+        self.next_pin(commit)
+            .is_some_and(|pin| newer.is_none_or(|newer| pin < newer))
     }
 }
 
@@ -94,14 +102,29 @@ mod tests {
         for head in 0..14u64 {
             for window in 1..16u64 {
                 for pins in 0u32..1 << 5 {
-                    let pins: Vec<_> = (0..5).filter(|p| pins >> p & 1 == 1).map(|p| Commit(p * 3)).collect();
+                    let pins: Vec<_> = (0..5)
+                        .filter(|p| pins >> p & 1 == 1)
+                        .map(|p| Commit(p * 3))
+                        .collect();
                     let retention = Retention::new(Commit(head), &history(window), pins.clone());
-                    let retained = |n: u64| n <= head && (n + window > head || pins.contains(&Commit(n)));
+                    let retained =
+                        |n: u64| n <= head && (n + window > head || pins.contains(&Commit(n)));
                     for from in 0..16 {
                         let next = (from..=head).find(|n| retained(*n)).map(Commit);
-                        assert_eq!(retention.next_retained(Commit(from)), next, "{head} {window} {pins:?} {from}");
-                        let last = (0..=from.min(head)).rev().find(|n| retained(*n)).map(Commit);
-                        assert_eq!(retention.last_retained(Commit(from)), last, "{head} {window} {pins:?} {from}");
+                        assert_eq!(
+                            retention.next_retained(Commit(from)),
+                            next,
+                            "{head} {window} {pins:?} {from}"
+                        );
+                        let last = (0..=from.min(head))
+                            .rev()
+                            .find(|n| retained(*n))
+                            .map(Commit);
+                        assert_eq!(
+                            retention.last_retained(Commit(from)),
+                            last,
+                            "{head} {window} {pins:?} {from}"
+                        );
                         for newer in from + 1..16 {
                             let needs = (from..newer).any(retained);
                             assert_eq!(retention.needs(Commit(from), Some(Commit(newer))), needs);

@@ -100,7 +100,7 @@ impl Scan {
             view: crate::read::ViewRef::Held(at.view.into_arc()),
             ..at
         };
-        let state = Arc::new(ReadState::new(at.shared.cache.clone(), Wait::Allowed));
+        let state = Arc::new(ReadState::new(Wait::Allowed));
         let (sources, tables_skipped) = match range.is_empty() {
             true => (Vec::new(), 0),
             false => at.view.sources(range.borrowed(), at.commit, &state),
@@ -139,7 +139,10 @@ impl Scan {
 
     /// Moves to the next row; false at the end, after [`Scan::close`], and after an error, which
     /// [`Scan::error`] then holds.
-    #[expect(clippy::should_implement_trait, reason = "rows are borrowed; see IntoIterator for owned ones")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "rows are borrowed; see IntoIterator for owned ones"
+    )]
     pub fn next(&mut self) -> bool {
         match self.advance(Wait::Allowed) {
             Ok(more) => more,
@@ -238,13 +241,20 @@ impl Scan {
 
 impl Open {
     fn check_alive(&self) -> Result<()> {
-        if self.options.cancel.as_ref().is_some_and(CancelToken::is_cancelled) {
+        if self
+            .options
+            .cancel
+            .as_ref()
+            .is_some_and(CancelToken::is_cancelled)
+        {
             return Err(Error::Cancelled { what: "a scan" });
         }
         if let Some(expires) = self.expires
             && self.at.shared.env.clock.elapsed() >= expires
         {
-            return Err(Error::Cancelled { what: "a scan past its deadline" });
+            return Err(Error::Cancelled {
+                what: "a scan past its deadline",
+            });
         }
         Ok(())
     }
@@ -268,7 +278,11 @@ impl Open {
                 self.moving = false;
             }
             let ended = !self.merge.valid()
-                || self.range.end.as_deref().is_some_and(|end| self.merge.key() >= end);
+                || self
+                    .range
+                    .end
+                    .as_deref()
+                    .is_some_and(|end| self.merge.key() >= end);
             if let Some((newer, oldest_kept)) = &self.thinned
                 && (ended || self.merge.commit() <= self.at.commit || self.merge.key() != newer)
             {
@@ -310,7 +324,11 @@ impl Open {
                 self.moving = false;
             }
             let ended = !self.merge.valid()
-                || self.range.start.as_deref().is_some_and(|start| self.merge.key() < start);
+                || self
+                    .range
+                    .start
+                    .as_deref()
+                    .is_some_and(|start| self.merge.key() < start);
             if self.has_key && (ended || self.merge.key() != key.as_slice()) {
                 // All versions of `key` have been seen; the next one is looked at again.
                 self.has_key = false;

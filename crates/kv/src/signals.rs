@@ -13,6 +13,17 @@ struct State {
     room: u64,
 }
 
+/// Why a wait for something to compact is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Something has changed.
+    Signalled,
+    /// Nothing has changed for as long as the wait was to be.
+    Quiet,
+    /// The database is closing.
+    Ending,
+}
+
 /// The signals.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
@@ -51,7 +62,12 @@ impl Signals {
     /// Everybody goes home.
     pub(crate) fn end(&self) {
         self.state.lock().ending = true;
-        for condvar in [&self.commit_thread, &self.flush_thread, &self.compact_thread, &self.room] {
+        for condvar in [
+            &self.commit_thread,
+            &self.flush_thread,
+            &self.compact_thread,
+            &self.room,
+        ] {
             condvar.notify_all();
         }
     }
@@ -79,21 +95,30 @@ impl Signals {
         !state.ending
     }
 
-    /// Waits for something to compact, for `patience` when that is given; false at the end.
-    pub(crate) fn wait_to_compact(&self, patience: Option<Duration>) -> bool {
+    /// Waits for something to compact, for `patience` when that is given.
+    pub(crate) fn wait_to_compact(&self, patience: Option<Duration>) -> Wake {
         let mut state = self.state.lock();
+        let mut wake = Wake::Signalled;
         while !state.compact && !state.ending {
             match patience {
                 None => self.compact_thread.wait(&mut state),
                 Some(patience) => {
-                    if self.compact_thread.wait_for(&mut state, patience).timed_out() {
+                    if self
+                        .compact_thread
+                        .wait_for(&mut state, patience)
+                        .timed_out()
+                    {
+                        wake = Wake::Quiet;
                         break;
                     }
                 }
             }
         }
         state.compact = false;
-        !state.ending
+        match state.ending {
+            true => Wake::Ending,
+            false => wake,
+        }
     }
 
     /// Where the count of room stands, to be given to [`Signals::wait_for_room`].

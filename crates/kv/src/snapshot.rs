@@ -54,7 +54,10 @@ impl HeldCommits {
         let known = |scopes: &BTreeMap<Scope, usize>| {
             scopes.contains_key(&Scope::All) || scopes.contains_key(&Scope::Keyspace(keyspace))
         };
-        held.iter().filter(|(_, scopes)| known(scopes)).map(|(commit, _)| *commit).collect()
+        held.iter()
+            .filter(|(_, scopes)| known(scopes))
+            .map(|(commit, _)| *commit)
+            .collect()
     }
 
     pub(crate) fn count(&self) -> usize {

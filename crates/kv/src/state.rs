@@ -99,7 +99,8 @@ impl DbState {
     /// Takes out the checkpoints whose lease has ended at `now`, before anything is dropped that
     /// they held: were the clock to step back, they would claim it again.
     pub(crate) fn forget_lapsed(&mut self, now: Timestamp) {
-        self.checkpoints.retain(|c| c.expires.is_none_or(|expires| expires > now));
+        self.checkpoints
+            .retain(|c| c.expires.is_none_or(|expires| expires > now));
     }
 
     /// Commits held by checkpoints whose lease has not ended at `now`.
@@ -115,59 +116,76 @@ impl ManifestState for DbState {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, String> {
-        postcard::from_bytes(bytes).map_err(|error| format!("its contents cannot be read ({error})"))
+        postcard::from_bytes(bytes)
+            .map_err(|error| format!("its contents cannot be read ({error})"))
     }
 }
 
-/// When commits were made, to the second or coarser, in bounded space.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// When commits were made, in bounded space: to the second at first, coarser as time goes on, never
+/// worse than one part in two thousand of the database's age.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitTimes {
     /// Commits with their times, both rising. A commit between two was made between their times.
     samples: Vec<(Commit, Timestamp)>,
+    /// Samples but the last lie at least this far apart.
+    resolution: Duration,
+}
+
+impl Default for CommitTimes {
+    fn default() -> Self {
+        Self {
+            samples: Vec::new(),
+            resolution: Duration::from_secs(1),
+        }
+    }
 }
 
 const MAX_SAMPLES: usize = 4096;
-const RESOLUTION: Duration = Duration::from_secs(1);
 
 impl CommitTimes {
     /// Notes that `commit` was made at `time`. A clock that stepped back stands still here.
+    #[inline]
     pub(crate) fn note(&mut self, commit: Commit, time: Timestamp) {
-        if let Some(&(last_commit, last_time)) = self.samples.last() {
-            let soon = time.since(last_time) < RESOLUTION && self.samples.len() > 1;
-            if commit <= last_commit {
-                return;
-            }
-            if soon {
-                // The newest sample moves along, so that it is never older than a second.
-                let at = self.samples.len() - 1;
-                if last_time.since(self.samples[at - 1].1) < RESOLUTION {
-                    self.samples[at] = (commit, time.max(last_time));
-                    return;
-                }
-            }
-            self.samples.push((commit, time.max(last_time)));
-        } else {
-            self.samples.push((commit, time));
+        let last_time = self
+            .samples
+            .last()
+            .map_or(time, |(_, last)| time.max(*last));
+        let count = self.samples.len();
+        // The newest sample moves along until it is far enough from the one before.
+        if count > 1 && self.samples[count - 1].1.since(self.samples[count - 2].1) < self.resolution
+        {
+            self.samples[count - 1] = (commit, last_time);
+            return;
         }
+        self.samples.push((commit, last_time));
         if self.samples.len() > MAX_SAMPLES {
-            let mut keep = false;
-            self.samples.retain(|_| {
-                keep = !keep;
-                keep
-            });
+            self.thin();
         }
+    }
+
+    #[cold]
+    fn thin(&mut self) {
+        self.resolution *= 2;
+        let mut at = 0;
+        let count = self.samples.len();
+        self.samples.retain(|_| {
+            at += 1;
+            at % 2 == 1 || at == count
+        });
     }
 
     /// The newest commit that was certainly made at or before `time`.
     pub(crate) fn commit_at(&self, time: Timestamp) -> Commit {
         let at = self.samples.partition_point(|(_, t)| *t <= time);
-        at.checked_sub(1).map_or(Commit::ZERO, |at| self.samples[at].0)
+        at.checked_sub(1)
+            .map_or(Commit::ZERO, |at| self.samples[at].0)
     }
 
     /// A time at which `commit` was certainly not made yet, or 0.
     pub(crate) fn time_before(&self, commit: Commit) -> Timestamp {
         let at = self.samples.partition_point(|(c, _)| *c < commit);
-        at.checked_sub(1).map_or(Timestamp::default(), |at| self.samples[at].1)
+        at.checked_sub(1)
+            .map_or(Timestamp::default(), |at| self.samples[at].1)
     }
 
     /// The earliest noted time at which `commit` was already made.

@@ -183,6 +183,46 @@ pub struct Stats {
     pub open_snapshots: u64,
 }
 
+impl Stats {
+    /// Sets everything as counters and gauges of the `metrics` facade.
+    pub(crate) fn report(&self) {
+        let totals = &self.totals;
+        for (name, value) in [
+            ("siltstone_commits_total", totals.commits),
+            ("siltstone_user_bytes_total", totals.user_bytes),
+            ("siltstone_wal_bytes_total", totals.wal_bytes),
+            ("siltstone_syncs_total", totals.syncs),
+            ("siltstone_gets_total", totals.gets),
+            ("siltstone_filter_skips_total", totals.filter_skips),
+            ("siltstone_filter_misses_total", totals.filter_misses),
+            ("siltstone_dropped_versions_total", totals.dropped_versions),
+            ("siltstone_cache_misses_total", self.cache_misses),
+            ("siltstone_stall_microseconds_total", totals.stall_micros),
+        ] {
+            metrics::counter!(name).absolute(value);
+        }
+        for (name, value) in [
+            ("siltstone_cache_bytes", self.cache_bytes),
+            ("siltstone_pinned_bytes", self.pinned_bytes),
+            ("siltstone_open_scans", self.open_scans),
+            ("siltstone_open_snapshots", self.open_snapshots),
+            ("siltstone_retired_tables", self.retired_tables),
+        ] {
+            metrics::gauge!(name).set(value as f64);
+        }
+        for keyspace in &self.keyspaces {
+            for level in &keyspace.levels {
+                let labels = [
+                    ("keyspace", keyspace.name.clone()),
+                    ("level", level.level.to_string()),
+                ];
+                metrics::gauge!("siltstone_tables", &labels).set(level.tables as f64);
+                metrics::gauge!("siltstone_table_bytes", &labels).set(level.bytes as f64);
+            }
+        }
+    }
+}
+
 /// Totals since the database was opened in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Totals {
@@ -239,8 +279,19 @@ macro_rules! counters {
 }
 
 counters!(
-    commits, user_bytes, wal_bytes, syncs, gets, filter_skips, filter_misses, flushes, flush_bytes,
-    compactions, compaction_bytes, dropped_versions, stall_micros
+    commits,
+    user_bytes,
+    wal_bytes,
+    syncs,
+    gets,
+    filter_skips,
+    filter_misses,
+    flushes,
+    flush_bytes,
+    compactions,
+    compaction_bytes,
+    dropped_versions,
+    stall_micros
 );
 
 /// Adds to a counter.

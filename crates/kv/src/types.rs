@@ -112,7 +112,12 @@ mod tests {
         assert_ne!(a.blob(), b.blob());
         assert_eq!(SegmentId::of_blob(&b.blob()), Some(b));
         assert_eq!(b.epoch(), 2);
-        for foreign in ["sst/xyz.sst", "sst/12.sst", "wal/0000000000000001.sst", "sst/000000000000000g.sst"] {
+        for foreign in [
+            "sst/xyz.sst",
+            "sst/12.sst",
+            "wal/0000000000000001.sst",
+            "sst/000000000000000g.sst",
+        ] {
             assert_eq!(SegmentId::of_blob(foreign), None);
         }
     }

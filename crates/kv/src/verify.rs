@@ -46,7 +46,12 @@ pub fn verify(
     let cache = Arc::new(BlockCache::new(8 << 20));
     let live = state.tables.live();
     for (done, segment) in live.iter().enumerate() {
-        let table = Table::new(segment.id, segment.meta.clone(), env.blobs.clone(), cache.clone());
+        let table = Table::new(
+            segment.id,
+            segment.meta.clone(),
+            env.blobs.clone(),
+            cache.clone(),
+        );
         let mut found = Found::default();
         if let Err(error) = check_table(&table, &mut found) {
             report.problems.push(error.to_string());
@@ -60,7 +65,13 @@ pub fn verify(
         progress(done + 1, live.len());
     }
     check_levels(state, &mut report);
-    match replay(env, state.wal_floor, state.head, WalRecovery::Strict, &mut Nothing) {
+    match replay(
+        env,
+        state.wal_floor,
+        state.head,
+        WalRecovery::Strict,
+        &mut Nothing,
+    ) {
         Ok(recovered) => report.wal_commits = recovered.commits,
         Err(error) => report.problems.push(error.to_string()),
     }
@@ -70,9 +81,7 @@ pub fn verify(
 struct Nothing;
 
 impl Replay for Nothing {
-    fn op(&mut self, _: Commit, _: Op<'_>) -> Result<()> {
-        Ok(())
-    }
+    fn file(&mut self, _: u64, _: &[(Commit, Op<'_>)]) {}
 
     fn time(&mut self, _: Commit, _: Timestamp) {}
 }
@@ -118,8 +127,14 @@ fn check_table(table: &Table, found: &mut Found) -> Result<()> {
     if seen != table.meta {
         return Err(wrong(format!(
             "its contents do not match the manifest: {} entries of {} keys at commits {} to {}, the manifest says {} of {} at {} to {}",
-            seen.entries, seen.keys, seen.min_commit, seen.max_commit,
-            table.meta.entries, table.meta.keys, table.meta.min_commit, table.meta.max_commit,
+            seen.entries,
+            seen.keys,
+            seen.min_commit,
+            seen.max_commit,
+            table.meta.entries,
+            table.meta.keys,
+            table.meta.min_commit,
+            table.meta.max_commit,
         )));
     }
     Ok(())
@@ -140,7 +155,10 @@ fn check_entry(table: &Table, cursor: &BlockCursor, found: &mut Found) -> Result
         let hash = crate::sst::filter::hash(key);
         let looked_up = table.get(key, hash, Commit::MAX, Wait::Allowed, &mut 0)?;
         if !matches!(looked_up, Lookup::Hit(_)) {
-            let what = format!("key {} is there and cannot be found", crate::error::show_key(key));
+            let what = format!(
+                "key {} is there and cannot be found",
+                crate::error::show_key(key)
+            );
             return Err(Error::corrupt(table.id.blob(), 0, what));
         }
     }
@@ -156,7 +174,12 @@ fn check_entry(table: &Table, cursor: &BlockCursor, found: &mut Found) -> Result
 
 /// Tables of one level must not overlap.
 fn check_levels(state: &DbState, report: &mut VerifyReport) {
-    let mut tables: Vec<_> = state.tables.live().iter().filter(|s| s.meta.level > 0).collect();
+    let mut tables: Vec<_> = state
+        .tables
+        .live()
+        .iter()
+        .filter(|s| s.meta.level > 0)
+        .collect();
     tables.sort_by(|a, b| {
         (a.meta.keyspace, a.meta.level, &a.meta.min_key).cmp(&(
             b.meta.keyspace,
@@ -168,7 +191,10 @@ fn check_levels(state: &DbState, report: &mut VerifyReport) {
         let (a, b) = (&pair[0].meta, &pair[1].meta);
         if (a.keyspace, a.level) == (b.keyspace, b.level) && a.max_key >= b.min_key {
             let names: (SegmentId, SegmentId) = (pair[0].id, pair[1].id);
-            report.problems.push(format!("{} and {} of level {} overlap", names.0, names.1, a.level));
+            report.problems.push(format!(
+                "{} and {} of level {} overlap",
+                names.0, names.1, a.level
+            ));
         }
     }
 }

@@ -6,9 +6,9 @@ use crate::cache::BlockCache;
 use crate::memtable::{MemCursor, Memtable};
 use crate::merge::Source;
 use crate::options::KeyspaceOptions;
+use crate::signals::Signals;
 use crate::sst::run::{Run, RunCursor};
 use crate::sst::table::{ReadState, Table};
-use crate::signals::Signals;
 use crate::state::DbState;
 use crate::types::{Commit, KeyspaceId, SegmentId};
 use arc_swap::ArcSwap;
@@ -114,11 +114,7 @@ impl View {
         (sources, skipped)
     }
 
-    pub(crate) fn with_memtables(
-        &self,
-        active: Arc<Memtable>,
-        sealed: Vec<Arc<Memtable>>,
-    ) -> View {
+    pub(crate) fn with_memtables(&self, active: Arc<Memtable>, sealed: Vec<Arc<Memtable>>) -> View {
         View {
             active,
             sealed,
@@ -170,8 +166,12 @@ impl Tables {
 
     /// Lets go of tables that `state` does not list any more.
     pub(crate) fn forget_replaced(&mut self, state: &DbState) {
-        let gone: Vec<_> =
-            self.open.keys().filter(|id| state.tables.get(id).is_none()).copied().collect();
+        let gone: Vec<_> = self
+            .open
+            .keys()
+            .filter(|id| state.tables.get(id).is_none())
+            .copied()
+            .collect();
         for id in gone {
             self.forget(id);
         }
@@ -190,7 +190,10 @@ impl Tables {
             if segment.meta.keyspace != keyspace {
                 continue;
             }
-            let known = self.open.get(&segment.id).filter(|table| table.meta == segment.meta);
+            let known = self
+                .open
+                .get(&segment.id)
+                .filter(|table| table.meta == segment.meta);
             let table = match known {
                 Some(table) => table.clone(),
                 None => {
@@ -209,7 +212,11 @@ impl Tables {
                 level => levels.entry(level).or_default().push(table),
             }
         }
-        runs.extend(levels.into_iter().map(|(level, tables)| Run::new(level, tables)));
+        runs.extend(
+            levels
+                .into_iter()
+                .map(|(level, tables)| Run::new(level, tables)),
+        );
         runs.sort_by_key(|run| std::cmp::Reverse((run.max_commit, std::cmp::Reverse(run.level))));
         runs.into()
     }

@@ -1,6 +1,7 @@
 //! A crash, or an error, at every single call of the store, for every operation that changes
 //! something (scenarios 13-15). After each: what was acknowledged durably is there, the contents are
 //! a prefix of what was issued, no file is orphaned, and opening once more changes nothing.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -23,12 +24,17 @@ struct Issued {
 }
 
 fn options() -> Options {
-    Options { background: Background::Manual, ..small_options() }
+    Options {
+        background: Background::Manual,
+        ..small_options()
+    }
 }
 
 fn contents(read: &impl Read) -> Contents {
     let rows = read.scan_prefix(b"", ScanOptions::default()).unwrap();
-    let rows = rows.into_iter().map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap());
+    let rows = rows
+        .into_iter()
+        .map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap());
     rows.collect()
 }
 
@@ -45,7 +51,12 @@ impl World {
     }
 
     /// One commit to the default keyspace, and to `side` too.
-    fn write(&mut self, rows: &[(&str, Option<&str>)], side: bool, durability: Durability) -> Outcome {
+    fn write(
+        &mut self,
+        rows: &[(&str, Option<&str>)],
+        side: bool,
+        durability: Durability,
+    ) -> Outcome {
         let main = self.kv.default_keyspace();
         let mut batch = Batch::new();
         let other = match side {
@@ -80,7 +91,11 @@ impl World {
                 let value = format!("{round}:{}", "v".repeat(n * 40));
                 self.put(&format!("key{}", n * 3 % 7), &value, durability)?;
             }
-            self.write(&[("key1", None), ("batch", Some("b"))], false, Durability::Buffered)?;
+            self.write(
+                &[("key1", None), ("batch", Some("b"))],
+                false,
+                Durability::Buffered,
+            )?;
         }
         Ok(())
     }
@@ -100,8 +115,16 @@ struct Walk {
 }
 
 const WALKS: &[Walk] = &[
-    Walk { name: "write", before: |_| Ok(()), run: |world| world.fill(2) },
-    Walk { name: "flush", before: |world| world.fill(1), run: World::flush },
+    Walk {
+        name: "write",
+        before: |_| Ok(()),
+        run: |world| world.fill(2),
+    },
+    Walk {
+        name: "flush",
+        before: |world| world.fill(1),
+        run: World::flush,
+    },
     Walk {
         name: "sealed memtables are flushed as they fill",
         before: |_| Ok(()),
@@ -115,9 +138,18 @@ const WALKS: &[Walk] = &[
     },
     Walk {
         name: "a batch over two keyspaces, one flushed before the other",
-        before: |world| world.kv.create_keyspace("side", small_keyspace()).map(|_| ()),
+        before: |world| {
+            world
+                .kv
+                .create_keyspace("side", small_keyspace())
+                .map(|_| ())
+        },
         run: |world| {
-            world.write(&[("a", Some("1")), ("b", Some("2"))], true, Durability::Durable)?;
+            world.write(
+                &[("a", Some("1")), ("b", Some("2"))],
+                true,
+                Durability::Durable,
+            )?;
             world.put("big", &"x".repeat(3_900), Durability::Durable)?;
             world.put("big", &"y".repeat(3_900), Durability::Buffered)?;
             world.write(&[("c", Some("3"))], true, Durability::Buffered)?;
@@ -141,9 +173,11 @@ const WALKS: &[Walk] = &[
                 ..CompactOptions::default()
             };
             let keyspace = world.kv.default_keyspace();
-            keyspace.compact(&options).map_err(|(error, _)| error)?;
+            keyspace.compact(&options).map_err(|failed| failed.error)?;
             world.put("between", "", Durability::Buffered)?;
-            keyspace.compact(&CompactOptions::default()).map_err(|(error, _)| error)?;
+            keyspace
+                .compact(&CompactOptions::default())
+                .map_err(|failed| failed.error)?;
             Ok(())
         },
     },
@@ -201,9 +235,16 @@ fn open(mem: &MemBlobs, plan: FaultPlan, seed: u64) -> (siltstone_kv::Result<Kv>
 
 /// The world before the operation, in which nothing goes wrong.
 fn prepare(walk: &Walk, bucket: bool) -> (World, MemBlobs, FaultyBlobs) {
-    let mem = if bucket { MemBlobs::bucket() } else { MemBlobs::new() };
+    let mem = if bucket {
+        MemBlobs::bucket()
+    } else {
+        MemBlobs::new()
+    };
     let (kv, store) = open(&mem, FaultPlan::default(), 1);
-    let mut world = World { kv: kv.unwrap(), issued: Issued::default() };
+    let mut world = World {
+        kv: kv.unwrap(),
+        issued: Issued::default(),
+    };
     (walk.before)(&mut world).unwrap();
     (world, mem, store)
 }
@@ -215,8 +256,16 @@ fn check_recovery(context: &str, mem: &MemBlobs, issued: &Issued) {
         let (kv, _) = open(mem, FaultPlan::default(), seed);
         let kv = kv.unwrap_or_else(|error| panic!("{context}, open {seed}: {error}"));
         let head = kv.head().0;
-        assert!(head >= issued.durable, "{context}: head {head} < {}", issued.durable);
-        assert!(head <= issued.main.head(), "{context}: head {head} > {}", issued.main.head());
+        assert!(
+            head >= issued.durable,
+            "{context}: head {head} < {}",
+            issued.durable
+        );
+        assert!(
+            head <= issued.main.head(),
+            "{context}: head {head} > {}",
+            issued.main.head()
+        );
         let main = contents(&kv.default_keyspace());
         assert_eq!(main, issued.main.at(head), "{context}: at {head}");
         let side = kv.keyspace("side").ok().map(|side| contents(&side));
@@ -244,34 +293,54 @@ fn go_on(context: &str, mem: &MemBlobs, kv: &Kv, issued: &Issued, head: u64) {
     let keyspace = kv.default_keyspace();
     for n in 0..3u64 {
         let done = keyspace.put(b"afterwards", &[n as u8]).unwrap();
-        assert_eq!(done.commit.0, main.put(b"afterwards", Some(vec![n as u8])), "{context}");
+        assert_eq!(
+            done.commit.0,
+            main.put(b"afterwards", Some(vec![n as u8])),
+            "{context}"
+        );
     }
     for close in [false, true] {
         let mem = mem.after_crash(|_| 0);
         let (kv, _) = open(&mem, FaultPlan::default(), 4);
         let kv = kv.unwrap_or_else(|error| panic!("{context}, afterwards: {error}"));
-        assert_eq!(contents(&kv.default_keyspace()), main.at(head + 3), "{context}");
+        assert_eq!(
+            contents(&kv.default_keyspace()),
+            main.at(head + 3),
+            "{context}"
+        );
         if close {
             kv.close().unwrap();
             let (kv, _) = open(&mem, FaultPlan::default(), 5);
-            assert_eq!(contents(&kv.unwrap().default_keyspace()), main.at(head + 3), "{context}");
+            assert_eq!(
+                contents(&kv.unwrap().default_keyspace()),
+                main.at(head + 3),
+                "{context}"
+            );
         }
     }
 }
 
-fn tears() -> [(&'static str, fn(usize) -> usize); 4] {
-    [("nothing", |_| 0), ("everything, damaged at its end", |n| n), ("half", |n| n / 2), ("all", {
-        fn all(n: usize) -> usize {
-            use std::cell::Cell;
-            thread_local!(static DAMAGE: Cell<bool> = const { Cell::new(false) });
-            // The calls come in pairs: how much gets through, and which byte of it is damaged.
-            match DAMAGE.replace(!DAMAGE.get()) {
-                false => n,
-                true => 0,
+/// How much of what was not synced got through, by name.
+type Tear = (&'static str, fn(usize) -> usize);
+
+fn tears() -> [Tear; 4] {
+    [
+        ("nothing", |_| 0),
+        ("everything, damaged at its end", |n| n),
+        ("half", |n| n / 2),
+        ("all", {
+            fn all(n: usize) -> usize {
+                use std::cell::Cell;
+                thread_local!(static DAMAGE: Cell<bool> = const { Cell::new(false) });
+                // The calls come in pairs: how much gets through, and which byte of it is damaged.
+                match DAMAGE.replace(!DAMAGE.get()) {
+                    false => n,
+                    true => 0,
+                }
             }
-        }
-        all
-    })]
+            all
+        }),
+    ]
 }
 
 fn crash_everywhere(walk: &Walk, bucket: bool) {
@@ -337,7 +406,11 @@ fn s13_a_crash_at_any_call_of_open_changes_nothing() {
 fn s15_an_error_at_any_call_is_reported_or_overcome_and_a_retry_succeeds() {
     for walk in WALKS.iter().filter(|walk| walk.name != "close") {
         for bucket in [false, true] {
-            for fault in [Injected::ErrorBefore, Injected::ErrorAfter, Injected::HalfWrite { bytes: 7 }] {
+            for fault in [
+                Injected::ErrorBefore,
+                Injected::ErrorAfter,
+                Injected::HalfWrite { bytes: 7 },
+            ] {
                 error_everywhere(walk, bucket, fault);
             }
         }
@@ -359,20 +432,29 @@ fn error_everywhere(walk: &Walk, bucket: bool, fault: Injected) {
         let kv = &world.kv;
         let issued = &world.issued;
         let head = kv.head().0;
-        assert_eq!(contents(&kv.default_keyspace()), issued.main.at(head), "{context}: reads");
+        assert_eq!(
+            contents(&kv.default_keyspace()),
+            issued.main.at(head),
+            "{context}: reads"
+        );
         let stopped = kv.sync().is_err();
         if !stopped {
             // A flush or a compaction that failed is done again; writes were never refused.
-            kv.flush().unwrap_or_else(|error| panic!("{context}: retry: {error}"));
+            kv.flush()
+                .unwrap_or_else(|error| panic!("{context}: retry: {error}"));
             let compacted = kv.default_keyspace().compact(&CompactOptions::default());
-            compacted.unwrap_or_else(|(error, _)| panic!("{context}: retry: {error}"));
+            compacted.unwrap_or_else(|error| panic!("{context}: retry: {error}"));
             kv.work().unwrap();
             assert_no_orphan(&mem, kv);
             assert_eq!(kv.permits_in_use(), (0, 0), "{context}");
             let done = kv.default_keyspace().put(b"retry", b"").unwrap();
             assert_eq!(done.commit.0, head + 1, "{context}");
             kv.default_keyspace().delete(b"retry").unwrap();
-            assert_eq!(contents(&kv.default_keyspace()), issued.main.at(head), "{context}: after");
+            assert_eq!(
+                contents(&kv.default_keyspace()),
+                issued.main.at(head),
+                "{context}: after"
+            );
             store.crash();
             continue;
         }
@@ -399,8 +481,14 @@ fn s26_a_crash_between_rotation_and_flush_leaves_the_sealed_memtable_to_be_flush
     assert!(kv.work().unwrap(), "there is something to flush");
     assert_eq!(kv.stats().keyspaces[0].sealed_memtables, 0);
     assert_eq!(kv.manifest().state.tables.live().len(), 2);
-    assert_eq!(kv.default_keyspace().get(b"a").unwrap().unwrap(), &[1; 3_000][..]);
-    assert_eq!(kv.default_keyspace().get(b"b").unwrap().unwrap(), &[2; 3_000][..]);
+    assert_eq!(
+        kv.default_keyspace().get(b"a").unwrap().unwrap(),
+        &[1; 3_000][..]
+    );
+    assert_eq!(
+        kv.default_keyspace().get(b"b").unwrap().unwrap(),
+        &[2; 3_000][..]
+    );
 }
 
 #[test]
@@ -408,11 +496,18 @@ fn a_commit_of_many_keys_is_whole_after_a_partial_flush_and_a_crash() {
     let mem = MemBlobs::new();
     let (env, _, store) = simulated(&mem, 1);
     // Written with room for all of it, recovered with room for a part.
-    let roomy = Options { memtable_bytes: 1 << 20, ..options() };
+    let roomy = Options {
+        memtable_bytes: 1 << 20,
+        ..options()
+    };
     let kv = Kv::open(env, roomy, KeyspaceOptions::default(), None).unwrap();
     let mut batch = Batch::new();
     for n in 0..300 {
-        batch.put(&kv.default_keyspace(), format!("key{n:03}").as_bytes(), &[7; 60]);
+        batch.put(
+            &kv.default_keyspace(),
+            format!("key{n:03}").as_bytes(),
+            &[7; 60],
+        );
     }
     kv.write(&batch, Durability::Durable).unwrap();
     store.crash();
@@ -425,7 +520,11 @@ fn a_commit_of_many_keys_is_whole_after_a_partial_flush_and_a_crash() {
         let crashed = store.is_crashed();
         store.crash();
         let (kv, _) = open(&mem.after_crash(|_| 0), FaultPlan::default(), 3);
-        assert_eq!(contents(&kv.unwrap().default_keyspace()).len(), 300, "call {after}");
+        assert_eq!(
+            contents(&kv.unwrap().default_keyspace()).len(),
+            300,
+            "call {after}"
+        );
         if !crashed {
             done.unwrap();
             break;

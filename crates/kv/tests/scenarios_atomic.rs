@@ -1,5 +1,6 @@
 //! Acceptance scenarios 16-22: compaction is complete or absent, acknowledged writes survive.
 //! Scenarios 13-15 walk every call of the store: `crash_walk.rs`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -9,9 +10,7 @@ use siltstone_kv::{
     Batch, CompactOptions, Durability, Error, History, KeyspaceOptions, Kv, Options, Read,
     WalRecovery,
 };
-use siltstone_storage::{
-    CallKind, Env, FaultPlan, FolderLock, Injected, LocalBlobs, MemBlobs,
-};
+use siltstone_storage::{CallKind, Env, FaultPlan, FolderLock, Injected, LocalBlobs, MemBlobs};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -50,7 +49,10 @@ fn s16_a_read_that_started_before_a_compaction_finishes_on_its_inputs() {
 
 #[test]
 fn s17_of_two_compactions_racing_for_an_input_one_wins_and_the_other_leaves_nothing() {
-    let options = Options { max_compactions: 2, ..roomy_options() };
+    let options = Options {
+        max_compactions: 2,
+        ..roomy_options()
+    };
     let db = Db::with(options, KeyspaceOptions::default());
     db.table(&[("a", "1"), ("k", "1")]);
     db.table(&[("b", "2"), ("k", "2")]);
@@ -65,18 +67,27 @@ fn s17_of_two_compactions_racing_for_an_input_one_wins_and_the_other_leaves_noth
             _ => None,
         };
         if let Some(keyspace) = rival {
-            let stats = keyspace.compact(&CompactOptions::default()).map_err(|e| e.0);
+            let stats = keyspace
+                .compact(&CompactOptions::default())
+                .map_err(|failed| failed.error);
             *answer.lock() = Some(stats.unwrap());
         }
     }));
-    let (error, stats) = db.default().compact(&CompactOptions::default()).unwrap_err();
+    let failed = db
+        .default()
+        .compact(&CompactOptions::default())
+        .unwrap_err();
+    let (error, stats) = (failed.error, failed.stats);
     db.store.clear_hook();
     assert!(matches!(error, Error::CompactionLost { .. }), "{error}");
     assert_eq!((stats.inputs.len(), stats.outputs.len()), (2, 0));
     let winner = won.lock().take().unwrap();
     assert_eq!(db.live(), winner.outputs);
     db.kv.work().unwrap();
-    assert_eq!(db.files(), winner.outputs.iter().map(|id| id.blob()).collect());
+    assert_eq!(
+        db.files(),
+        winner.outputs.iter().map(|id| id.blob()).collect()
+    );
     assert_eq!(db.rows(), before);
 }
 
@@ -88,8 +99,14 @@ fn s18_a_compaction_that_keeps_nothing_makes_no_table() {
     db.delete("b");
     db.kv.flush().unwrap();
     let stats = db.compact_all();
-    assert_eq!((stats.inputs.len(), stats.outputs.len(), stats.dropped), (2, 0, 4));
-    assert_eq!((stats.entries, stats.bytes_written, stats.error), (0, 0, None));
+    assert_eq!(
+        (stats.inputs.len(), stats.outputs.len(), stats.dropped),
+        (2, 0, 4)
+    );
+    assert_eq!(
+        (stats.entries, stats.bytes_written, stats.error),
+        (0, 0, None)
+    );
     db.kv.work().unwrap();
     assert!(db.live().is_empty() && db.files().is_empty());
     assert_eq!(db.rows(), []);
@@ -110,9 +127,20 @@ fn s19_after_a_hundred_compactions_files_and_indexes_equal_the_live_tables() {
     let live = db.live();
     assert_eq!(db.files(), live.iter().map(|id| id.blob()).collect());
     assert_eq!(db.rows()[0].1, "99");
-    let index_and_filter: u64 = db.kv.manifest().state.tables.live().iter()
-        .map(|segment| segment.meta.bytes - segment.meta.index_at).sum();
-    assert_eq!(db.kv.stats().pinned_bytes, index_and_filter, "of live tables only");
+    let index_and_filter: u64 = db
+        .kv
+        .manifest()
+        .state
+        .tables
+        .live()
+        .iter()
+        .map(|segment| segment.meta.bytes - segment.meta.index_at)
+        .sum();
+    assert_eq!(
+        db.kv.stats().pinned_bytes,
+        index_and_filter,
+        "of live tables only"
+    );
     assert_eq!(db.kv.cached_tables(), live.into_iter().collect());
     assert_eq!(db.kv.stats().retired_tables, 0);
 }
@@ -123,8 +151,14 @@ fn open_folder(path: &Path) -> Kv {
     let blobs = LocalBlobs::create(path).unwrap();
     let lock = FolderLock::take(path).unwrap();
     blobs.remove_leftovers().unwrap();
-    let options = Options { background: siltstone_kv::Background::Threads, ..common::small_options() };
-    let keyspace = KeyspaceOptions { history: History::head_only(), ..KeyspaceOptions::default() };
+    let options = Options {
+        background: siltstone_kv::Background::Threads,
+        ..common::small_options()
+    };
+    let keyspace = KeyspaceOptions {
+        history: History::head_only(),
+        ..KeyspaceOptions::default()
+    };
     Kv::open(Env::system(Arc::new(blobs)), options, keyspace, Some(lock)).unwrap()
 }
 
@@ -145,7 +179,9 @@ fn s20_writer() {
             _ => Durability::Buffered,
         };
         let key = format!("key{:04}", n % 500);
-        let done = keyspace.put_with(key.as_bytes(), n.to_string().as_bytes(), durability).unwrap();
+        let done = keyspace
+            .put_with(key.as_bytes(), n.to_string().as_bytes(), durability)
+            .unwrap();
         assert_eq!(done.commit.0, n);
         if durability == Durability::Durable {
             writeln!(out, "\nack {n}").unwrap();
@@ -186,11 +222,19 @@ fn s20_after_kill_9_the_recovered_writes_are_a_prefix_that_covers_all_acknowledg
         }
         let kv = open_folder(&path);
         let head = kv.head().0;
-        assert!(head >= acknowledged, "round {round}: {head} < {acknowledged}");
-        let expected: std::collections::BTreeMap<_, _> =
-            (1..=head).map(|n| (format!("key{:04}", n % 500), n.to_string())).collect();
+        assert!(
+            head >= acknowledged,
+            "round {round}: {head} < {acknowledged}"
+        );
+        let expected: std::collections::BTreeMap<_, _> = (1..=head)
+            .map(|n| (format!("key{:04}", n % 500), n.to_string()))
+            .collect();
         let found = rows(kv.default_keyspace().scan::<&[u8]>(..).unwrap());
-        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "round {round}");
+        assert_eq!(
+            found,
+            expected.into_iter().collect::<Vec<_>>(),
+            "round {round}"
+        );
         kv.close().unwrap();
         before = head;
     }
@@ -208,7 +252,10 @@ fn three_durable_puts() -> (MemBlobs, String) {
 
 fn reopen(mem: &MemBlobs, wal_recovery: WalRecovery) -> siltstone_kv::Result<Kv> {
     let (env, _, _) = simulated(mem, 2);
-    let options = Options { wal_recovery, ..roomy_options() };
+    let options = Options {
+        wal_recovery,
+        ..roomy_options()
+    };
     Kv::open(env, options, KeyspaceOptions::default(), None)
 }
 
@@ -225,7 +272,10 @@ fn s21_a_torn_last_record_is_dropped_and_damage_before_intact_ones_is_refused() 
         let kv = reopen(&mem, WalRecovery::Strict).unwrap();
         assert_eq!(kv.head().0, 2, "cut at {cut}");
         assert_eq!(kv.open_stats().torn_bytes, (cut - offsets[2]) as u64);
-        assert_eq!(rows(kv.default_keyspace().scan::<&[u8]>(..).unwrap()).len(), 2);
+        assert_eq!(
+            rows(kv.default_keyspace().scan::<&[u8]>(..).unwrap()).len(),
+            2
+        );
         // What is written after a torn tail is found behind it.
         let next = kv.default_keyspace().put(b"k4", b"").unwrap();
         assert_eq!(next.commit.0, 3);
@@ -237,7 +287,12 @@ fn s21_a_torn_last_record_is_dropped_and_damage_before_intact_ones_is_refused() 
         let (mem, log) = three_durable_puts();
         mem.flip_byte(&log, at);
         match reopen(&mem, WalRecovery::Strict).unwrap_err() {
-            Error::WalDamaged { name, offset, good_until, .. } => {
+            Error::WalDamaged {
+                name,
+                offset,
+                good_until,
+                ..
+            } => {
                 assert_eq!((name, offset, good_until.0), (log, offsets[1] as u64, 1));
             }
             other => panic!("byte {at}: {other}"),
@@ -253,7 +308,10 @@ fn s21_what_is_written_after_a_recovery_that_gave_up_damage_is_never_given_up() 
     mem.flip_byte(&log, offsets[1] + 50);
     let kv = reopen(&mem, WalRecovery::Truncate).unwrap();
     assert_eq!(kv.head().0, 1);
-    assert_eq!(kv.default_keyspace().put(b"after", b"").unwrap().commit.0, 2);
+    assert_eq!(
+        kv.default_keyspace().put(b"after", b"").unwrap().commit.0,
+        2
+    );
     for recovery in [WalRecovery::Strict, WalRecovery::Truncate] {
         // No close: the machine stops.
         let mem = mem.after_crash(|_| 0);
@@ -268,17 +326,24 @@ fn s22_a_failed_fsync_stops_writes_until_the_database_is_reopened() {
     let db = Db::new();
     db.put("before", "1");
     let next_sync = db.store.calls() + 2;
-    db.store.set_plan(FaultPlan::at(next_sync, Injected::ErrorBefore));
+    db.store
+        .set_plan(FaultPlan::at(next_sync, Injected::ErrorBefore));
     let error = db.default().put(b"k", b"2").unwrap_err();
     assert_eq!(db.store.trace().last().unwrap().kind, CallKind::Sync);
     assert!(error.to_string().contains("sync"), "{error}");
     for _ in 0..2 {
-        let refused = db.default().put_with(b"k", b"3", Durability::Buffered).unwrap_err();
+        let refused = db
+            .default()
+            .put_with(b"k", b"3", Durability::Buffered)
+            .unwrap_err();
         assert!(matches!(refused, Error::Stopped { .. }), "{refused}");
     }
     let mut batch = Batch::new();
     batch.put(&db.default(), b"k", b"3");
-    assert!(matches!(db.kv.write(&batch, Durability::Durable), Err(Error::Stopped { .. })));
+    assert!(matches!(
+        db.kv.write(&batch, Durability::Durable),
+        Err(Error::Stopped { .. })
+    ));
     assert!(matches!(db.kv.sync(), Err(Error::Stopped { .. })));
     assert!(matches!(db.kv.flush(), Err(Error::Stopped { .. })));
     assert_eq!(db.get("before").as_deref(), Some("1"), "reads go on");
@@ -298,7 +363,9 @@ fn s22_a_failed_fsync_or_write_while_the_log_moves_to_its_next_file_stops_writes
     ] {
         let db = Db::new();
         db.put("acknowledged", "1");
-        db.default().put_with(b"buffered", b"2", Durability::Buffered).unwrap();
+        db.default()
+            .put_with(b"buffered", b"2", Durability::Buffered)
+            .unwrap();
         let calls = db.store.calls();
         let at = match kind {
             CallKind::Append => calls + 1,

@@ -1,4 +1,5 @@
 //! Acceptance scenarios 1-12: reads and versions.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -74,7 +75,11 @@ fn s04_of_puts_and_deletes_spread_over_memtable_flush_and_compaction_the_last_wi
                     db.compact_all();
                 }
             }
-            assert_eq!(db.get("k"), put.then_some(value), "spread {spread}, step {step}");
+            assert_eq!(
+                db.get("k"),
+                put.then_some(value),
+                "spread {spread}, step {step}"
+            );
             assert_eq!(db.rows().len(), usize::from(put));
         }
     }
@@ -107,7 +112,15 @@ fn s06_an_empty_value_is_returned_by_get_and_scan() {
 fn s07_an_empty_key_is_refused_everywhere() {
     let db = Db::new();
     let keyspace = db.default();
-    let refused = |error: Error| assert!(matches!(error, Error::KeyLength { len: 0, max: 65_535 }));
+    let refused = |error: Error| {
+        assert!(matches!(
+            error,
+            Error::KeyLength {
+                len: 0,
+                max: 65_535
+            }
+        ))
+    };
     refused(keyspace.put(b"", b"v").unwrap_err());
     refused(keyspace.delete(b"").unwrap_err());
     refused(keyspace.get(b"").unwrap_err());
@@ -131,10 +144,16 @@ fn s08_versions_of_equal_time_are_ordered_by_commit_everywhere() {
     for _ in 0..2 {
         assert_eq!(db.get("k").as_deref(), Some("v4"));
         assert_eq!(db.rows()[0].1, "v4");
-        let reverse = db.default().scan_with::<&[u8]>(.., ScanOptions::reverse()).unwrap();
+        let reverse = db
+            .default()
+            .scan_with::<&[u8]>(.., ScanOptions::reverse())
+            .unwrap();
         assert_eq!(common::rows(reverse)[0].1, "v4");
         let versions = siltstone_kv::history(&db.default(), b"k").unwrap();
-        let values: Vec<_> = versions.iter().map(|v| text(v.value.as_ref().unwrap())).collect();
+        let values: Vec<_> = versions
+            .iter()
+            .map(|v| text(v.value.as_ref().unwrap()))
+            .collect();
         assert_eq!(values, ["v4", "v3", "v2", "v1"]);
         db.compact_all();
     }
@@ -174,7 +193,11 @@ fn s10_of_a_hundred_tables_over_the_key_at_most_two_are_searched() {
 #[test]
 fn s11_the_newest_version_is_found_when_one_key_fills_several_index_entries() {
     let history = History::everything();
-    let keyspace = KeyspaceOptions { history, block_bytes: 512, ..KeyspaceOptions::default() };
+    let keyspace = KeyspaceOptions {
+        history,
+        block_bytes: 512,
+        ..KeyspaceOptions::default()
+    };
     let db = Db::with(roomy_options(), keyspace);
     db.put("a", "");
     for n in 0..2_000 {
@@ -186,7 +209,11 @@ fn s11_the_newest_version_is_found_when_one_key_fills_several_index_entries() {
     assert!(meta.blocks > 50, "{meta:?}");
     assert_eq!(db.get("k").as_deref(), Some("version 1999"));
     for n in [0u64, 1, 77, 1_000, 1_998] {
-        let read = db.default().get_at(b"k", siltstone_kv::Commit(n + 2)).unwrap().unwrap();
+        let read = db
+            .default()
+            .get_at(b"k", siltstone_kv::Commit(n + 2))
+            .unwrap()
+            .unwrap();
         assert_eq!(text(&read), format!("version {n}"));
     }
     let (_, stats) = db.get_with_stats("k");
@@ -195,7 +222,10 @@ fn s11_the_newest_version_is_found_when_one_key_fills_several_index_entries() {
 
 #[test]
 fn s12_a_damaged_filter_or_index_gives_the_right_answer_or_an_error_that_names_the_file() {
-    let keyspace = KeyspaceOptions { block_bytes: 512, ..KeyspaceOptions::default() };
+    let keyspace = KeyspaceOptions {
+        block_bytes: 512,
+        ..KeyspaceOptions::default()
+    };
     let build = || {
         let db = Db::with(roomy_options(), keyspace.clone());
         for n in 0..200 {

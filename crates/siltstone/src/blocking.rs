@@ -7,7 +7,9 @@ use siltstone_kv::{
     BackupStats, Batch, Checkpoint, Commit, CompactOptions, CompactStats, Durability, FlushStats,
     KeyspaceOptions, Kv, OpenStats, Options, PutStats, Read, ReadAt, Stats, VerifyReport,
 };
-pub use siltstone_kv::{Keyspace, Reader as KvReader, ReaderKeyspace, Rows, Scan, Snapshot, Version};
+pub use siltstone_kv::{
+    Keyspace, Reader as KvReader, ReaderKeyspace, Rows, Scan, Snapshot, Version,
+};
 use std::time::Duration;
 
 /// A database open for writing. Clones are handles of the same database; the last one closes it.
@@ -32,7 +34,11 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::open`], and for settings out of bounds.
-    pub fn open_with(url: &str, options: Options, default_keyspace: KeyspaceOptions) -> Result<Self> {
+    pub fn open_with(
+        url: &str,
+        options: Options,
+        default_keyspace: KeyspaceOptions,
+    ) -> Result<Self> {
         let location = Location::parse(url)?;
         let (env, lock) = location.for_writer()?;
         let kv = Kv::open(env, options, default_keyspace, lock)?;
@@ -156,7 +162,10 @@ impl Database {
     /// # Errors
     /// The store's; nothing is changed.
     pub fn compact(&self, options: &CompactOptions) -> Result<CompactStats> {
-        Ok(self.default.compact(options).map_err(|(error, _)| error)?)
+        Ok(self
+            .default
+            .compact(options)
+            .map_err(|failed| failed.error)?)
     }
 
     /// Holds the newest commit by name, for `lease` or for good.

@@ -13,8 +13,21 @@ use siltstone_kv::{
 use std::time::Duration;
 
 /// Runs what must wait where waiting is allowed.
-pub(crate) async fn wait<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::RuntimeGone)
+pub(crate) async fn wait<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::RuntimeGone)
+}
+
+/// Waits, elsewhere, until memory has room for a write.
+async fn room(kv: &siltstone_kv::Kv, bytes: usize) -> Result<()> {
+    if kv.is_short_of_room() {
+        let kv = kv.clone();
+        wait(move || kv.wait_for_room(bytes)).await??;
+    }
+    Ok(())
 }
 
 /// A point read: on this thread while the bytes are in memory, elsewhere otherwise.
@@ -90,6 +103,7 @@ impl Database {
     /// # Errors
     /// As [`Database::put`].
     pub async fn write(&self, batch: &Batch, durability: Durability) -> Result<Commit> {
+        room(self.inner.kv(), batch.bytes()).await?;
         Ok(self.inner.kv().write_async(batch, durability).await?)
     }
 
@@ -147,7 +161,9 @@ impl Database {
     /// The name is taken; a setting is out of bounds.
     pub async fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let (inner, name) = (self.inner.clone(), name.to_string());
-        Ok(Keyspace(wait(move || inner.create_keyspace(&name, options)).await??))
+        Ok(Keyspace(
+            wait(move || inner.create_keyspace(&name, options)).await??,
+        ))
     }
 
     /// Makes every write so far durable.
@@ -247,7 +263,9 @@ impl Keyspace {
         value: impl AsRef<[u8]>,
         durability: Durability,
     ) -> Result<Commit> {
-        Ok(self.0.put_async(key.as_ref(), value.as_ref(), durability).await?)
+        room(self.0.database(), key.as_ref().len() + value.as_ref().len()).await?;
+        let put = self.0.put_async(key.as_ref(), value.as_ref(), durability);
+        Ok(put.await?)
     }
 
     /// Deletes `key`, durably.
@@ -255,7 +273,10 @@ impl Keyspace {
     /// # Errors
     /// As [`Keyspace::put`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Commit> {
-        Ok(self.0.delete_async(key.as_ref(), Durability::Durable).await?)
+        Ok(self
+            .0
+            .delete_async(key.as_ref(), Durability::Durable)
+            .await?)
     }
 
     /// The newest value of `key`.

@@ -153,16 +153,30 @@ mod tests {
 
     #[test]
     fn urls_name_folders_and_buckets() {
-        assert_eq!(Location::parse("./data").unwrap(), Location::Folder("./data".into()));
-        assert_eq!(Location::parse("file:///var/db").unwrap(), Location::Folder("/var/db".into()));
+        assert_eq!(
+            Location::parse("./data").unwrap(),
+            Location::Folder("./data".into())
+        );
+        assert_eq!(
+            Location::parse("file:///var/db").unwrap(),
+            Location::Folder("/var/db".into())
+        );
         let bucket = Location::parse("s3://data/some/prefix/").unwrap();
         assert_eq!(bucket.to_string(), "s3://data/some/prefix");
-        assert_eq!(Location::parse("s3://data").unwrap().to_string(), "s3://data/");
+        assert_eq!(
+            Location::parse("s3://data").unwrap().to_string(),
+            "s3://data/"
+        );
     }
 
     #[test]
     fn wrong_urls_say_what_would_be_right() {
-        for (url, hint) in [("", "empty"), ("ftp://x", "unknown scheme"), ("s3:///x", "names no bucket"), ("s3://b/../x", "dots")] {
+        for (url, hint) in [
+            ("", "empty"),
+            ("ftp://x", "unknown scheme"),
+            ("s3:///x", "names no bucket"),
+            ("s3://b/../x", "dots"),
+        ] {
             let error = Location::parse(url).unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");
         }

@@ -43,10 +43,16 @@ impl Scan {
 
     /// What the scan has done so far.
     pub fn stats(&self) -> ScanStats {
-        self.0.as_ref().map(siltstone_kv::Scan::stats).unwrap_or_default()
+        self.0
+            .as_ref()
+            .map(siltstone_kv::Scan::stats)
+            .unwrap_or_default()
     }
 }
 
 fn row(scan: &siltstone_kv::Scan) -> (Bytes, Bytes) {
-    (Bytes::copy_from_slice(scan.key()), Bytes::copy_from_slice(scan.value()))
+    (
+        Bytes::copy_from_slice(scan.key()),
+        Bytes::copy_from_slice(scan.value()),
+    )
 }

@@ -301,30 +301,24 @@ impl Blobs for LocalBlobs {
     fn append(&self, name: &str, reserve: u64) -> Result<Box<dyn Appender>> {
         let path = self.path(name)?;
         let file = self.create_file(&path)?;
-        if reserve > 0 {
-            // Reserved space makes a later sync cheaper; a file system that cannot is still right.
-            let flags = rustix::fs::FallocateFlags::empty();
-            match rustix::fs::fallocate(&file, flags, 0, reserve) {
-                Err(rustix::io::Errno::NOSPC) => {
-                    let full = io::Error::from(io::ErrorKind::StorageFull);
-                    let _ = fs::remove_file(&path);
-                    return Err(self.error(&path, "reserve space", &full));
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
-        file.sync_all()
-            .map_err(|e| self.error(&path, "fsync", &e))?;
-        self.sync_parent(&path)?;
-        Ok(Box::new(LocalAppender {
+        let mut appender = LocalAppender {
             file,
             path,
             offset: 0,
             reserve,
+            reserved: 0,
             touched: 0,
             last_sync: 0,
             synced_often: false,
-        }))
+        };
+        if let Err(error) = appender.reserve_ahead(0) {
+            let _ = fs::remove_file(&appender.path);
+            return Err(error);
+        }
+        let synced = appender.file.sync_all();
+        synced.map_err(|e| self.error(&appender.path, "fsync", &e))?;
+        self.sync_parent(&appender.path)?;
+        Ok(Box::new(appender))
     }
 }
 
@@ -413,6 +407,8 @@ impl Drop for LocalWriter {
     }
 }
 
+/// Space is set aside for a growing log in pieces of this many bytes.
+const RESERVE: u64 = 1 << 20;
 /// Zeros written ahead of a log that is synced often, in bytes.
 const AHEAD: u64 = 256 * 1024;
 /// It pays when this many bytes lie between two syncs: with fewer, most syncs stay within a page that
@@ -429,7 +425,10 @@ struct LocalAppender {
     file: File,
     path: PathBuf,
     offset: u64,
+    /// The size that the log is expected to reach.
     reserve: u64,
+    /// Space is set aside up to here.
+    reserved: u64,
     /// Bytes up to here have been written once, data or zeros.
     touched: u64,
     last_sync: u64,
@@ -443,9 +442,35 @@ impl LocalAppender {
             .map_err(|e| Error::io(self.path.display().to_string(), "append", &e))
     }
 
+    /// Sets space aside for everything up to `end`, so that a sync has no length to write. A file
+    /// system that cannot is still right.
+    fn reserve_ahead(&mut self, end: u64) -> Result<()> {
+        if self.reserved >= self.reserve || end < self.reserved {
+            return Ok(());
+        }
+        let to = (end + 1)
+            .next_multiple_of(RESERVE)
+            .min(self.reserve.max(end));
+        let flags = rustix::fs::FallocateFlags::empty();
+        match rustix::fs::fallocate(&self.file, flags, self.reserved, to - self.reserved) {
+            Err(rustix::io::Errno::NOSPC) => {
+                let full = io::Error::from(io::ErrorKind::StorageFull);
+                Err(Error::io(
+                    self.path.display().to_string(),
+                    "reserve space",
+                    &full,
+                ))
+            }
+            Ok(()) | Err(_) => {
+                self.reserved = to;
+                Ok(())
+            }
+        }
+    }
+
     fn zero_ahead(&mut self) -> Result<()> {
         let from = self.touched.max(self.offset);
-        let to = (from + AHEAD).min(self.reserve);
+        let to = (from + AHEAD).min(self.reserved);
         if self.synced_often && self.offset > self.touched && from < to {
             self.write_at(&vec![0; (to - from) as usize], from)?;
             self.touched = to;
@@ -456,6 +481,7 @@ impl LocalAppender {
 
 impl Appender for LocalAppender {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.reserve_ahead(self.offset + bytes.len() as u64)?;
         self.write_at(bytes, self.offset)?;
         self.offset += bytes.len() as u64;
         self.zero_ahead()

@@ -302,7 +302,10 @@ impl<S: ManifestState> ManifestStore<S> {
                 self.env.blobs.delete(&name)?;
                 Ok(None)
             }
-            None => Err(unknown_outcome(&name, "more manifests followed than are remembered")),
+            None => Err(unknown_outcome(
+                &name,
+                "more manifests followed than are remembered",
+            )),
         }
     }
 
@@ -448,7 +451,11 @@ pub fn decode_manifest<S: ManifestState>(name: &str, bytes: &[u8]) -> Result<Num
     }
     let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes[..end]);
     if sum != u64_at(end) {
-        return Err(Error::corrupt(name, end as u64, "its checksum does not match"));
+        return Err(Error::corrupt(
+            name,
+            end as u64,
+            "its checksum does not match",
+        ));
     }
     let state = S::decode(&bytes[body_at..end])
         .map_err(|what| Error::corrupt(name, body_at as u64, what))?;

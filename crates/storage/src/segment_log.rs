@@ -215,7 +215,10 @@ impl<I: Ord + Clone + std::fmt::Debug, M> SegmentLog<I, M> {
     /// The replaced segments that no pin can still see, left in place.
     pub fn retirable(&self, pins: &Pins) -> Vec<I> {
         let oldest = pins.oldest().unwrap_or(u64::MAX);
-        let free = self.retired.iter().filter(|retired| oldest >= retired.since);
+        let free = self
+            .retired
+            .iter()
+            .filter(|retired| oldest >= retired.since);
         free.map(|retired| retired.id.clone()).collect()
     }
 

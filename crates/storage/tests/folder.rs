@@ -1,4 +1,5 @@
 //! A folder as a store: whole or absent, one writer, exactly one winner of a race.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use siltstone_storage::{Blobs, Error, FolderLock, LocalBlobs, PutOutcome, Wait};
 use std::sync::Barrier;

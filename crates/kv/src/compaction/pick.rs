@@ -65,8 +65,12 @@ pub struct CompactOptions {
 /// The tables that a manual compaction takes; empty when its conditions are not met.
 pub(crate) fn by_hand(tables: &[Candidate<'_>], options: &CompactOptions) -> Vec<SegmentId> {
     let in_time = |table: &&Candidate<'_>| {
-        options.min_time.is_none_or(|time| table.meta.min_time >= time)
-            && options.max_time.is_none_or(|time| table.meta.max_time <= time)
+        options
+            .min_time
+            .is_none_or(|time| table.meta.min_time >= time)
+            && options
+                .max_time
+                .is_none_or(|time| table.meta.max_time <= time)
     };
     let mut wanted: Vec<_> = tables.iter().filter(in_time).copied().collect();
     // Age is by commit, which no clock can turn round; names break ties.
@@ -85,7 +89,10 @@ pub(crate) fn by_hand(tables: &[Candidate<'_>], options: &CompactOptions) -> Vec
         if options.max_files.is_some_and(|most| picked.len() >= most) {
             break;
         }
-        if options.max_size.is_some_and(|most| size + table.meta.bytes > most) {
+        if options
+            .max_size
+            .is_some_and(|most| size + table.meta.bytes > most)
+        {
             continue;
         }
         size += table.meta.bytes;
@@ -153,7 +160,10 @@ fn level0_plan(
     let min = level0.iter().map(|t| &t.meta.min_key).min()?;
     let max = level0.iter().map(|t| &t.meta.max_key).max()?;
     let mut inputs: Vec<_> = level0.iter().map(|t| t.id).collect();
-    for table in tables.iter().filter(|t| t.meta.level == 1 && t.meta.overlaps(min, max)) {
+    for table in tables
+        .iter()
+        .filter(|t| t.meta.level == 1 && t.meta.overlaps(min, max))
+    {
         if claimed.contains(&table.id) {
             return None;
         }
@@ -163,13 +173,12 @@ fn level0_plan(
 }
 
 /// The table of level `at` that costs least to push down, with what it meets below.
-fn one_down(
-    tables: &[Candidate<'_>],
-    at: u8,
-    claimed: &BTreeSet<SegmentId>,
-) -> Option<Plan> {
+fn one_down(tables: &[Candidate<'_>], at: u8, claimed: &BTreeSet<SegmentId>) -> Option<Plan> {
     let mut best: Option<(u64, Plan)> = None;
-    for table in tables.iter().filter(|t| t.meta.level == at && !claimed.contains(&t.id)) {
+    for table in tables
+        .iter()
+        .filter(|t| t.meta.level == at && !claimed.contains(&t.id))
+    {
         let below: Vec<_> = tables
             .iter()
             .filter(|t| {
@@ -181,7 +190,9 @@ fn one_down(
         }
         let cost = below.iter().map(|t| t.meta.bytes).sum::<u64>() * 100 / table.meta.bytes.max(1);
         if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-            let inputs = std::iter::once(table.id).chain(below.iter().map(|t| t.id)).collect();
+            let inputs = std::iter::once(table.id)
+                .chain(below.iter().map(|t| t.id))
+                .collect();
             best = Some((
                 cost,
                 Plan {

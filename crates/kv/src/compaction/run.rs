@@ -26,6 +26,27 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A compaction that failed; nothing was changed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{error}")]
+pub struct CompactFailed {
+    /// Why.
+    #[source]
+    pub error: Error,
+    /// What it had taken; no outputs.
+    pub stats: CompactStats,
+}
+
+impl From<Error> for Box<CompactFailed> {
+    fn from(error: Error) -> Self {
+        let stats = CompactStats {
+            error: Some(error.to_string()),
+            ..CompactStats::default()
+        };
+        Box::new(CompactFailed { error, stats })
+    }
+}
+
 /// Tables that a compaction reads; nobody else takes them meanwhile.
 struct Claim<'a> {
     engine: &'a Core,
@@ -56,11 +77,10 @@ impl Core {
             });
             if let Some((plan, _claim)) = picked {
                 let stats = self.compact_tables(&core, &plan);
-                return match stats {
-                    Ok(_) => Ok(true),
+                return match stats.map_err(|failed| failed.error) {
                     // Somebody compacted by hand: look again.
-                    Err((Error::CompactionLost { .. }, _)) => Ok(true),
-                    Err((error, _)) => Err(error),
+                    Ok(_) | Err(Error::CompactionLost { .. }) => Ok(true),
+                    Err(error) => Err(error),
                 };
             }
         }
@@ -72,10 +92,9 @@ impl Core {
         &self,
         core: &Arc<KeyspaceCore>,
         options: &CompactOptions,
-    ) -> Result<CompactStats, (Error, CompactStats)> {
-        let none = CompactStats::default;
-        let _permit = self.compactions.take("a compaction", None, None).map_err(|e| (e, none()))?;
-        self.shared.check_writable().map_err(|e| (e, none()))?;
+    ) -> Result<CompactStats, Box<CompactFailed>> {
+        let _permit = self.compactions.take("a compaction", None, None)?;
+        self.shared.check_writable()?;
         let picked = self.claim(|_| {
             let current = self.manifest.current();
             let tables = candidates(&current.state, core);
@@ -89,7 +108,7 @@ impl Core {
         });
         match picked {
             Some((plan, _claim)) => self.compact_tables(core, &plan),
-            None => Ok(none()),
+            None => Ok(CompactStats::default()),
         }
     }
 
@@ -99,7 +118,12 @@ impl Core {
     ) -> Option<(Plan, Claim<'_>)> {
         let mut claimed = self.claimed.lock();
         let plan = pick(&claimed)?;
-        let ids: Vec<_> = plan.inputs.iter().filter(|id| claimed.insert(**id)).copied().collect();
+        let ids: Vec<_> = plan
+            .inputs
+            .iter()
+            .filter(|id| claimed.insert(**id))
+            .copied()
+            .collect();
         Some((plan, Claim { engine: self, ids }))
     }
 
@@ -108,7 +132,7 @@ impl Core {
         &self,
         core: &Arc<KeyspaceCore>,
         plan: &Plan,
-    ) -> Result<CompactStats, (Error, CompactStats)> {
+    ) -> Result<CompactStats, Box<CompactFailed>> {
         let clock = &self.shared.env.clock;
         let started = clock.elapsed();
         let mut stats = CompactStats {
@@ -124,7 +148,8 @@ impl Core {
                 add(&self.shared.counters.compaction_bytes, stats.bytes_written);
                 add(&self.shared.counters.dropped_versions, stats.dropped);
                 metrics::counter!("siltstone_compactions_total").increment(1);
-                metrics::counter!("siltstone_compaction_bytes_total").increment(stats.bytes_written);
+                metrics::counter!("siltstone_compaction_bytes_total")
+                    .increment(stats.bytes_written);
                 metrics::histogram!("siltstone_compaction_seconds")
                     .record(stats.latency.as_secs_f64());
                 tracing::debug!(
@@ -139,7 +164,7 @@ impl Core {
             Err(error) => {
                 stats.outputs.clear();
                 stats.error = Some(error.to_string());
-                Err((error, stats))
+                Err(Box::new(CompactFailed { error, stats }))
             }
         }
     }
@@ -159,7 +184,11 @@ impl Core {
                 false => others.push(table.clone()),
             }
         }
-        if let Some(gone) = plan.inputs.iter().find(|id| inputs.iter().all(|t| t.id != **id)) {
+        if let Some(gone) = plan
+            .inputs
+            .iter()
+            .find(|id| inputs.iter().all(|t| t.id != **id))
+        {
             return Err(Error::CompactionLost {
                 segment: gone.blob(),
             });
@@ -179,14 +208,28 @@ impl Core {
             tombstones_aged: self.tombstones_aged(history),
         };
         let mut filter = VersionFilter::new(rules, |key: &[u8], commit| {
-            others.iter().any(|t| t.meta.min_commit < commit && t.meta.covers(key))
+            others
+                .iter()
+                .any(|t| t.meta.min_commit < commit && t.meta.covers(key))
         });
         let output = Output {
             level: plan.level,
-            base: inputs.iter().map(|t| t.meta.min_commit).min().unwrap_or_default(),
+            base: inputs
+                .iter()
+                .map(|t| t.meta.min_commit)
+                .min()
+                .unwrap_or_default(),
             times: (
-                inputs.iter().map(|t| t.meta.min_time).min().unwrap_or_default(),
-                inputs.iter().map(|t| t.meta.max_time).max().unwrap_or_default(),
+                inputs
+                    .iter()
+                    .map(|t| t.meta.min_time)
+                    .min()
+                    .unwrap_or_default(),
+                inputs
+                    .iter()
+                    .map(|t| t.meta.max_time)
+                    .max()
+                    .unwrap_or_default(),
             ),
             table_bytes: self.shared.options.table_bytes,
         };
@@ -194,7 +237,13 @@ impl Core {
         let mut merge = self.merge(&inputs);
         merge.seek_first()?;
         while merge.valid() {
-            filter.push(merge.key(), merge.commit(), merge.tag(), merge.value(), &mut outputs)?;
+            filter.push(
+                merge.key(),
+                merge.commit(),
+                merge.tag(),
+                merge.value(),
+                &mut outputs,
+            )?;
             merge.next()?;
         }
         filter.finish(&mut outputs)?;
@@ -248,7 +297,10 @@ impl Core {
                     ..meta.clone()
                 },
             });
-            state.tables.replace(&capture, outputs.collect()).map_err(lost)?;
+            state
+                .tables
+                .replace(&capture, outputs.collect())
+                .map_err(lost)?;
             if let Some(keyspace) = state.keyspace_mut(core.id) {
                 if !dropped.fits(keyspace) {
                     return Err(Error::CompactionLost {
@@ -264,8 +316,7 @@ impl Core {
     }
 
     fn merge(&self, inputs: &[Arc<Table>]) -> MergeCursor {
-        let cache = self.shared.cache.clone();
-        let state = Arc::new(ReadState::past_cache(cache, Wait::Allowed));
+        let state = Arc::new(ReadState::past_cache(Wait::Allowed));
         // Tables of one level do not overlap, so a level is one source.
         let mut sources = Vec::new();
         let mut deeper: std::collections::BTreeMap<u8, Vec<Arc<Table>>> = Default::default();
@@ -302,12 +353,7 @@ impl Core {
         meta.level != plan.level && nothing_to_drop && !history.truncates()
     }
 
-    fn move_down(
-        &self,
-        core: &KeyspaceCore,
-        plan: &Plan,
-        stats: &mut CompactStats,
-    ) -> Result<()> {
+    fn move_down(&self, core: &KeyspaceCore, plan: &Plan, stats: &mut CompactStats) -> Result<()> {
         self.edit(|state| {
             let capture = state.tables.capture(|s| plan.inputs.contains(&s.id));
             if capture.ids().len() != plan.inputs.len() {
@@ -323,7 +369,10 @@ impl Core {
                 .map(|s| (s.id, s.meta.clone()))
                 .collect();
             let level = free_level(state, core, plan, &moved);
-            state.tables.relabel(&capture, |meta| meta.level = level).map_err(lost)
+            state
+                .tables
+                .relabel(&capture, |meta| meta.level = level)
+                .map_err(lost)
         })?;
         stats.outputs = plan.inputs.clone();
         self.install(core, None);
@@ -337,7 +386,9 @@ impl Core {
         }
         let now = self.shared.env.clock.now();
         let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-        self.times.lock().commit_at(Timestamp(now.0.saturating_sub(micros)))
+        self.times
+            .lock()
+            .commit_at(Timestamp(now.0.saturating_sub(micros)))
     }
 
     pub(crate) fn tombstones_aged(&self, history: &History) -> Commit {

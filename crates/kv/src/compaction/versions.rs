@@ -159,7 +159,11 @@ impl<'a, F: Fn(&[u8], Commit) -> bool> VersionFilter<'a, F> {
     fn tombstone_can_go(&self, tag: Tag) -> bool {
         let commit = self.held.commit;
         let mark_is_needed = tag.is_truncated()
-            && self.rules.retention.next_retained(Commit::ZERO).is_some_and(|first| first < commit);
+            && self
+                .rules
+                .retention
+                .next_retained(Commit::ZERO)
+                .is_some_and(|first| first < commit);
         commit <= self.rules.tombstones_aged
             && !mark_is_needed
             && !(self.older_outside)(&self.key, commit)
@@ -178,19 +182,45 @@ mod tests {
     impl Sink for Kept {
         fn keep(&mut self, key: &[u8], commit: Commit, tag: Tag, _: &[u8]) -> Result<()> {
             let key = String::from_utf8(key.to_vec()).unwrap();
-            self.0.push((key, commit.0, tag.is_put(), tag.is_truncated()));
+            self.0
+                .push((key, commit.0, tag.is_put(), tag.is_truncated()));
             Ok(())
         }
     }
 
-    fn run(head: u64, history: &History, pins: &[u64], aged: u64, outside: bool, rows: &[Row]) -> Vec<(String, u64, bool, bool)> {
+    fn run(
+        head: u64,
+        history: &History,
+        pins: &[u64],
+        aged: u64,
+        outside: bool,
+        rows: &[Row],
+    ) -> Vec<(String, u64, bool, bool)> {
         let retention = Retention::new(Commit(head), history, pins.iter().map(|p| Commit(*p)));
-        let rules = Rules { retention: &retention, history, limited: history.truncates(), aged: Commit(aged), tombstones_aged: Commit::MAX };
+        let rules = Rules {
+            retention: &retention,
+            history,
+            limited: history.truncates(),
+            aged: Commit(aged),
+            tombstones_aged: Commit::MAX,
+        };
         let mut filter = VersionFilter::new(rules, |_, _| outside);
         let mut kept = Kept::default();
         for (key, commit, value) in rows {
-            let tag = if value.is_some() { Tag::PUT } else { Tag::DELETE };
-            filter.push(key.as_bytes(), Commit(*commit), tag, value.unwrap_or("").as_bytes(), &mut kept).unwrap();
+            let tag = if value.is_some() {
+                Tag::PUT
+            } else {
+                Tag::DELETE
+            };
+            filter
+                .push(
+                    key.as_bytes(),
+                    Commit(*commit),
+                    tag,
+                    value.unwrap_or("").as_bytes(),
+                    &mut kept,
+                )
+                .unwrap();
         }
         filter.finish(&mut kept).unwrap();
         kept.0
@@ -200,21 +230,42 @@ mod tests {
         kept.iter().map(|row| row.1).collect()
     }
 
-    const FIVE: &[Row] = &[("k", 5, Some("e")), ("k", 4, Some("d")), ("k", 3, Some("c")), ("k", 2, Some("b")), ("k", 1, Some("a"))];
+    const FIVE: &[Row] = &[
+        ("k", 5, Some("e")),
+        ("k", 4, Some("d")),
+        ("k", 3, Some("c")),
+        ("k", 2, Some("b")),
+        ("k", 1, Some("a")),
+    ];
 
     #[test]
     fn only_versions_that_a_retained_commit_reads_are_kept() {
-        assert_eq!(commits(&run(5, &History::head_only(), &[], 0, false, FIVE)), [5]);
-        assert_eq!(commits(&run(5, &History::head_only(), &[2], 0, false, FIVE)), [5, 2]);
-        let window = History { window: 3, ..History::default() };
+        assert_eq!(
+            commits(&run(5, &History::head_only(), &[], 0, false, FIVE)),
+            [5]
+        );
+        assert_eq!(
+            commits(&run(5, &History::head_only(), &[2], 0, false, FIVE)),
+            [5, 2]
+        );
+        let window = History {
+            window: 3,
+            ..History::default()
+        };
         assert_eq!(commits(&run(5, &window, &[], 0, false, FIVE)), [5, 4, 3]);
         assert_eq!(commits(&run(9, &window, &[], 0, false, FIVE)), [5]);
-        assert_eq!(commits(&run(5, &History::everything(), &[], 0, false, FIVE)), [5, 4, 3, 2, 1]);
+        assert_eq!(
+            commits(&run(5, &History::everything(), &[], 0, false, FIVE)),
+            [5, 4, 3, 2, 1]
+        );
     }
 
     #[test]
     fn the_oldest_of_the_newest_two_carries_the_mark_and_pins_override_the_limit() {
-        let two = History { max_versions: Some(2), ..History::everything() };
+        let two = History {
+            max_versions: Some(2),
+            ..History::everything()
+        };
         let kept = run(5, &two, &[], 0, false, FIVE);
         assert_eq!(commits(&kept), [5, 4]);
         assert_eq!((kept[0].3, kept[1].3), (false, true));
@@ -225,14 +276,25 @@ mod tests {
 
     #[test]
     fn age_takes_superseded_versions_and_the_live_one_only_when_asked() {
-        let aged = History { max_age: Some(std::time::Duration::from_secs(1)), ..History::everything() };
+        let aged = History {
+            max_age: Some(std::time::Duration::from_secs(1)),
+            ..History::everything()
+        };
         let kept = run(5, &aged, &[], 3, false, FIVE);
         assert_eq!(commits(&kept), [5, 4, 3]);
         assert_eq!(commits(&run(5, &aged, &[], 5, false, FIVE)), [5]);
-        let expire = History { expire: true, window: 1, ..aged };
+        let expire = History {
+            expire: true,
+            window: 1,
+            ..aged
+        };
         assert!(run(5, &expire, &[], 5, false, FIVE).is_empty());
         let kept = run(5, &expire, &[], 5, true, FIVE);
-        assert_eq!((kept[0].1, kept[0].2), (5, false), "a tombstone hides what is outside");
+        assert_eq!(
+            (kept[0].1, kept[0].2),
+            (5, false),
+            "a tombstone hides what is outside"
+        );
     }
 
     #[test]

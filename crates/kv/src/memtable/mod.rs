@@ -208,7 +208,9 @@ mod tests {
 
     type Model = BTreeMap<(Vec<u8>, std::cmp::Reverse<u64>), Vec<u8>>;
 
-    fn rows(table: &Arc<Memtable>) -> Vec<((Vec<u8>, std::cmp::Reverse<u64>), Vec<u8>)> {
+    type Row = ((Vec<u8>, std::cmp::Reverse<u64>), Vec<u8>);
+
+    fn rows(table: &Arc<Memtable>) -> Vec<Row> {
         let mut cursor = MemCursor::new(table.clone());
         cursor.seek_first().unwrap();
         let mut rows = Vec::new();

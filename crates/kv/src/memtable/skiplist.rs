@@ -41,7 +41,11 @@ struct Header {
 fn prefix_of(key: &[u8]) -> u32 {
     match key.first_chunk::<4>() {
         Some(first) => u32::from_be_bytes(*first),
-        None => key.iter().zip([24, 16, 8]).map(|(byte, shift)| u32::from(*byte) << shift).sum(),
+        None => key
+            .iter()
+            .zip([24, 16, 8])
+            .map(|(byte, shift)| u32::from(*byte) << shift)
+            .sum(),
     }
 }
 
@@ -62,8 +66,16 @@ pub(crate) struct SkipList {
     used: AtomicUsize,
     /// Some commit wrote a key twice.
     twins: AtomicBool,
-    /// Held while inserting; the value is the state of the generator of heights.
-    writer: Mutex<u64>,
+    writer: Mutex<Writer>,
+}
+
+/// Held while inserting.
+struct Writer {
+    /// State of the generator of heights.
+    rng: u64,
+    /// The entry inserted last, where it stands, or what stands before it: where the search for a
+    /// later key may start, so that keys in order cost next to nothing.
+    hint: [u32; MAX_HEIGHT],
 }
 
 // SAFETY: all shared mutation goes through atomics or happens before publication, under `writer`.
@@ -80,7 +92,10 @@ impl SkipList {
     /// An empty list that can hold `capacity` bytes of entries. Pages are touched as they fill.
     pub(crate) fn new(capacity: usize) -> Self {
         let capacity = capacity.next_multiple_of(UNIT) + Self::entry_bytes(0, 0) + UNIT;
-        assert!(capacity / UNIT < u32::MAX as usize, "a memtable is below 32 GiB");
+        assert!(
+            capacity / UNIT < u32::MAX as usize,
+            "a memtable is below 32 GiB"
+        );
         let layout = Self::layout(capacity);
         // SAFETY: the layout has a non-zero size.
         let base = unsafe { alloc_zeroed(layout) };
@@ -93,7 +108,10 @@ impl SkipList {
             capacity,
             twins: AtomicBool::new(false),
             used: AtomicUsize::new(HEAD as usize * UNIT + head_bytes),
-            writer: Mutex::new(0x9e37_79b9_7f4a_7c15),
+            writer: Mutex::new(Writer {
+                rng: 0x9e37_79b9_7f4a_7c15,
+                hint: [HEAD; MAX_HEIGHT],
+            }),
         }
     }
 
@@ -113,22 +131,31 @@ impl SkipList {
 
     /// Adds an entry. False when it does not fit; then nothing changed.
     pub(crate) fn insert(&self, entry: Entry<'_>) -> bool {
-        let mut rng = self.writer.lock();
-        *rng ^= *rng << 13;
-        *rng ^= *rng >> 7;
-        *rng ^= *rng << 17;
+        let mut writer = self.writer.lock();
+        writer.rng ^= writer.rng << 13;
+        writer.rng ^= writer.rng >> 7;
+        writer.rng ^= writer.rng << 17;
         // Each level holds a quarter of the one below.
-        let height = (1 + (rng.trailing_zeros() / 2) as usize).min(MAX_HEIGHT);
+        let height = (1 + (writer.rng.trailing_zeros() / 2) as usize).min(MAX_HEIGHT);
         let Some(node) = self.allocate(&entry, height) else {
             return false;
         };
         let prefix = prefix_of(entry.key);
+        let last = writer.hint[0];
+        let after_last =
+            last != HEAD && self.compare(last, prefix, entry.key, entry.commit) == Less;
+        let mut follow_hint = after_last;
         let mut predecessors = [HEAD; MAX_HEIGHT];
         let mut at = HEAD;
         for level in (0..MAX_HEIGHT).rev() {
+            // All hints stand before the new entry. Once the walk has passed one, it has passed all.
+            if follow_hint {
+                at = writer.hint[level];
+            }
             let mut next = self.link(at, level).load(Ordering::Relaxed);
             while next != NULL && self.compare(next, prefix, entry.key, entry.commit) == Less {
                 at = next;
+                follow_hint = false;
                 next = self.link(at, level).load(Ordering::Relaxed);
             }
             if level == 0 && next != NULL {
@@ -142,6 +169,8 @@ impl SkipList {
                 self.link(node, level).store(next, Ordering::Relaxed);
             }
         }
+        writer.hint = predecessors;
+        writer.hint[..height].fill(node);
         // From the bottom up, so that whoever can see the node can walk on from it.
         for (level, before) in predecessors.iter().enumerate().take(height) {
             self.link(*before, level).store(node, Ordering::Release);
@@ -168,9 +197,9 @@ impl SkipList {
     /// is none.
     pub(crate) fn seek_before(&self, key: &[u8], commit: Commit) -> u32 {
         let prefix = prefix_of(key);
-        self.later_twin(self.last_where(|list, node| {
-            list.compare(node, prefix, key, commit) == Less
-        }))
+        self.later_twin(
+            self.last_where(|list, node| list.compare(node, prefix, key, commit) == Less),
+        )
     }
 
     /// The last entry, the later insertion of two equal ones; 0 when the list is empty.
@@ -218,9 +247,8 @@ impl SkipList {
         let key_len = header.key_len as usize;
         let value_len = header.value_len as usize;
         // SAFETY: `allocate` reserved these bytes for this node and wrote them before linking it.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(self.base.as_ptr().add(at), key_len + value_len)
-        };
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(at), key_len + value_len) };
         let (key, value) = bytes.split_at(key_len);
         Entry {
             key,
@@ -265,7 +293,13 @@ impl SkipList {
     #[inline(always)]
     fn header(&self, node: u32) -> &Header {
         // SAFETY: `node` is an index made by `allocate`, so a header was written there.
-        unsafe { &*self.base.as_ptr().add(node as usize * UNIT).cast::<Header>() }
+        unsafe {
+            &*self
+                .base
+                .as_ptr()
+                .add(node as usize * UNIT)
+                .cast::<Header>()
+        }
     }
 
     #[inline(always)]

@@ -42,8 +42,10 @@ impl BlockBuilder {
 
     pub(crate) fn add(&mut self, key: &[u8], commit: Commit, tag: Tag, value: &[u8]) {
         let shared = if self.entries.is_multiple_of(RESTART) {
-            self.restarts.extend_from_slice(&(self.keys.len() as u32).to_le_bytes());
-            self.restarts.extend_from_slice(&(self.values.len() as u32).to_le_bytes());
+            self.restarts
+                .extend_from_slice(&(self.keys.len() as u32).to_le_bytes());
+            self.restarts
+                .extend_from_slice(&(self.values.len() as u32).to_le_bytes());
             0
         } else {
             common_prefix(&self.last_key, key)
@@ -137,7 +139,10 @@ pub(crate) struct Found {
 impl Block {
     /// Checks the shape of a block.
     pub(crate) fn parse(data: Bytes) -> Result<Self, &'static str> {
-        let end = data.len().checked_sub(TRAILER).ok_or("a block shorter than its trailer")?;
+        let end = data
+            .len()
+            .checked_sub(TRAILER)
+            .ok_or("a block shorter than its trailer")?;
         let u32_at = |at: usize| {
             u32::from_le_bytes(data[at..at + 4].try_into().expect("four bytes")) as usize
         };
@@ -177,10 +182,6 @@ impl Block {
         }
     }
 
-    pub(crate) fn entries(&self) -> u32 {
-        self.entries
-    }
-
     /// Bytes this block takes in memory.
     pub(crate) fn weight(&self) -> usize {
         self.data.len() + size_of::<Self>() + 32
@@ -193,7 +194,8 @@ impl Block {
 
     /// The found value, sharing the block's memory.
     pub(crate) fn value_bytes(&self, found: &Found) -> Bytes {
-        self.data.slice(found.value_at..found.value_at + found.value_len)
+        self.data
+            .slice(found.value_at..found.value_at + found.value_len)
     }
 
     /// The newest entry of `key` at or before `commit`. `None`: damaged bytes.
@@ -263,7 +265,10 @@ impl Block {
             };
             if reached {
                 let found = self.found(&head, value_at)?;
-                return Some(Some((number, self.data.get(found.value_at..)?.get(..found.value_len)?)));
+                return Some(Some((
+                    number,
+                    self.data.get(found.value_at..)?.get(..found.value_len)?,
+                )));
             }
             number += 1;
             value_at = value_at.checked_add(head.value_len)?;
@@ -488,7 +493,8 @@ impl BlockCursor {
             return None;
         }
         self.key.truncate(head.shared);
-        self.key.extend_from_slice(&self.block.data[head.suffix_at..head.end()]);
+        self.key
+            .extend_from_slice(&self.block.data[head.suffix_at..head.end()]);
         self.tag = head.tag;
         self.commit = head.commit;
         self.value_at = value_at;
@@ -511,7 +517,11 @@ mod tests {
         let base = model.keys().map(|(_, c)| c.0).min().unwrap_or(0);
         let mut builder = BlockBuilder::new(Commit(base));
         for ((key, commit), value) in model {
-            let tag = if value.is_some() { Tag::PUT } else { Tag::DELETE };
+            let tag = if value.is_some() {
+                Tag::PUT
+            } else {
+                Tag::DELETE
+            };
             builder.add(key, Commit(commit.0), tag, value.as_deref().unwrap_or(b""));
         }
         let mut out = Vec::new();
@@ -519,12 +529,25 @@ mod tests {
         Arc::new(Block::parse(Bytes::from(out)).unwrap())
     }
 
-    fn at(cursor: &BlockCursor) -> Option<(Vec<u8>, u64, Vec<u8>)> {
-        cursor.valid().then(|| (cursor.key().to_vec(), cursor.commit().0, cursor.value().to_vec()))
+    fn at(cursor: &BlockCursor) -> Option<Row> {
+        cursor.valid().then(|| {
+            (
+                cursor.key().to_vec(),
+                cursor.commit().0,
+                cursor.value().to_vec(),
+            )
+        })
     }
 
-    fn row(entry: (&(Vec<u8>, Reverse<u64>), &Option<Vec<u8>>)) -> (Vec<u8>, u64, Vec<u8>) {
-        (entry.0.0.clone(), entry.0.1.0, entry.1.clone().unwrap_or_default())
+    type Row = (Vec<u8>, u64, Vec<u8>);
+    type Entry<'a> = (&'a (Vec<u8>, Reverse<u64>), &'a Option<Vec<u8>>);
+
+    fn row(entry: Entry<'_>) -> Row {
+        (
+            entry.0.0.clone(),
+            entry.0.1.0,
+            entry.1.clone().unwrap_or_default(),
+        )
     }
 
     proptest! {

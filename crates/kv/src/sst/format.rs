@@ -72,7 +72,12 @@ pub(crate) struct Footer {
 impl Footer {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        for at in [self.index_at, self.filter_at, self.top_at, self.properties_at] {
+        for at in [
+            self.index_at,
+            self.filter_at,
+            self.top_at,
+            self.properties_at,
+        ] {
             out.extend_from_slice(&at.to_le_bytes());
         }
         out.extend_from_slice(&FORMAT.to_le_bytes());
@@ -83,9 +88,8 @@ impl Footer {
 
     /// Reads the footer of the file `name` of `size` bytes.
     pub(crate) fn decode(name: &str, size: u64, bytes: &[u8]) -> Result<Self, StorageError> {
-        let bad = |what: &str| {
-            StorageError::corrupt(name, size.saturating_sub(FOOTER as u64), what)
-        };
+        let bad =
+            |what: &str| StorageError::corrupt(name, size.saturating_sub(FOOTER as u64), what);
         if bytes.len() != FOOTER {
             return Err(bad("the file is too short to be a table"));
         }
@@ -111,7 +115,12 @@ impl Footer {
             top_at: u64_at(16),
             properties_at: u64_at(24),
         };
-        let parts = [footer.index_at, footer.filter_at, footer.top_at, footer.properties_at];
+        let parts = [
+            footer.index_at,
+            footer.filter_at,
+            footer.top_at,
+            footer.properties_at,
+        ];
         let end = size - FOOTER as u64;
         if !parts.is_sorted() || footer.properties_at > end {
             return Err(bad("the footer's offsets are out of order"));

@@ -25,7 +25,9 @@ pub(crate) struct Sealer {
 
 impl std::fmt::Debug for Sealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sealer").field("compression", &self.compression).finish()
+        f.debug_struct("Sealer")
+            .field("compression", &self.compression)
+            .finish()
     }
 }
 
@@ -66,15 +68,20 @@ impl Sealer {
         let codec = match self.compression {
             Compression::None => return None,
             Compression::Lz4 => {
-                self.buffer.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
+                self.buffer
+                    .resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
                 let len = lz4_flex::block::compress_into(raw, &mut self.buffer).ok()?;
                 self.buffer.truncate(len);
                 LZ4
             }
             Compression::Zstd => {
                 self.buffer.clear();
-                self.buffer.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-                self.zstd.as_mut()?.compress_to_buffer(raw, &mut self.buffer).ok()?;
+                self.buffer
+                    .reserve(zstd::zstd_safe::compress_bound(raw.len()));
+                self.zstd
+                    .as_mut()?
+                    .compress_to_buffer(raw, &mut self.buffer)
+                    .ok()?;
                 ZSTD
             }
         };
@@ -88,7 +95,10 @@ thread_local! {
 
 /// Checks a frame and gives the block's raw bytes.
 pub(crate) fn open(frame: Bytes) -> Result<Bytes, &'static str> {
-    let end = frame.len().checked_sub(TRAILER).ok_or("a block shorter than its trailer")?;
+    let end = frame
+        .len()
+        .checked_sub(TRAILER)
+        .ok_or("a block shorter than its trailer")?;
     let sum = u32::from_le_bytes(frame[end + 5..].try_into().expect("four bytes"));
     if crc_fast::crc32_iscsi(&frame[..end + 5]) != sum {
         return Err("a block's checksum does not match");
@@ -120,7 +130,9 @@ pub(crate) fn open(frame: Bytes) -> Result<Bytes, &'static str> {
 }
 
 fn zstd_content_size(packed: &[u8]) -> Option<u64> {
-    zstd::zstd_safe::get_frame_content_size(packed).ok().flatten()
+    zstd::zstd_safe::get_frame_content_size(packed)
+        .ok()
+        .flatten()
 }
 
 fn unzstd(packed: &[u8], raw_len: usize) -> Option<Bytes> {

@@ -18,8 +18,16 @@ impl Run {
     /// A run of `tables`, which are sorted here.
     pub(crate) fn new(level: u8, mut tables: Vec<Arc<Table>>) -> Self {
         tables.sort_by(|a, b| a.meta.min_key.cmp(&b.meta.min_key));
-        debug_assert!(tables.windows(2).all(|pair| pair[0].meta.max_key < pair[1].meta.min_key));
-        let max_commit = tables.iter().map(|t| t.meta.max_commit).max().unwrap_or_default();
+        debug_assert!(
+            tables
+                .windows(2)
+                .all(|pair| pair[0].meta.max_key < pair[1].meta.min_key)
+        );
+        let max_commit = tables
+            .iter()
+            .map(|t| t.meta.max_commit)
+            .max()
+            .unwrap_or_default();
         Self {
             level,
             tables: tables.into(),
@@ -120,7 +128,9 @@ impl RunCursor {
 impl Cursor for RunCursor {
     fn seek(&mut self, key: &[u8], commit: Commit) -> Result<()> {
         self.entering = None;
-        let at = self.tables.partition_point(|table| table.meta.max_key.as_slice() < key);
+        let at = self
+            .tables
+            .partition_point(|table| table.meta.max_key.as_slice() < key);
         let Some(cursor) = self.go_to(at) else {
             self.go_to_end();
             return Ok(());
@@ -138,7 +148,9 @@ impl Cursor for RunCursor {
 
     fn seek_before(&mut self, key: &[u8], commit: Commit) -> Result<()> {
         self.entering = None;
-        let after = self.tables.partition_point(|table| table.meta.min_key.as_slice() <= key);
+        let after = self
+            .tables
+            .partition_point(|table| table.meta.min_key.as_slice() <= key);
         let Some(at) = after.checked_sub(1) else {
             self.go_to_end();
             return Ok(());

@@ -22,7 +22,6 @@ const TAIL_SLOT: u64 = u64::MAX;
 /// How a read goes about it, and what it did. Shared by the cursors of one scan.
 #[derive(Debug)]
 pub(crate) struct ReadState {
-    pub(crate) cache: Arc<BlockCache>,
     may_wait: AtomicBool,
     /// False for reads that would only push other blocks out of the cache.
     fill_cache: bool,
@@ -31,9 +30,8 @@ pub(crate) struct ReadState {
 }
 
 impl ReadState {
-    pub(crate) fn new(cache: Arc<BlockCache>, wait: Wait) -> Self {
+    pub(crate) fn new(wait: Wait) -> Self {
         Self {
-            cache,
             may_wait: AtomicBool::new(wait == Wait::Allowed),
             fill_cache: true,
             blocks_read: AtomicU64::new(0),
@@ -42,15 +40,16 @@ impl ReadState {
     }
 
     /// For compactions: blocks that are not in the cache do not enter it.
-    pub(crate) fn past_cache(cache: Arc<BlockCache>, wait: Wait) -> Self {
+    pub(crate) fn past_cache(wait: Wait) -> Self {
         Self {
             fill_cache: false,
-            ..Self::new(cache, wait)
+            ..Self::new(wait)
         }
     }
 
     pub(crate) fn set_wait(&self, wait: Wait) {
-        self.may_wait.store(wait == Wait::Allowed, Ordering::Relaxed);
+        self.may_wait
+            .store(wait == Wait::Allowed, Ordering::Relaxed);
     }
 
     fn wait(&self) -> Wait {
@@ -73,7 +72,12 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) fn weight(&self) -> usize {
-        let parts = self.parts.iter().flatten().map(|part| part.weight()).sum::<usize>();
+        let parts = self
+            .parts
+            .iter()
+            .flatten()
+            .map(|part| part.weight())
+            .sum::<usize>();
         let filter = self.filter.as_ref().map_or(0, Filter::weight);
         self.top.weight() + parts + filter + size_of::<Self>()
     }
@@ -172,14 +176,20 @@ impl Table {
         blocks_read: &mut u64,
     ) -> Result<Lookup> {
         let tail = self.tail(wait)?;
-        if tail.filter.as_ref().is_some_and(|filter| !filter.may_contain(hash)) {
+        if tail
+            .filter
+            .as_ref()
+            .is_some_and(|filter| !filter.may_contain(hash))
+        {
             return Ok(Lookup::Skipped);
         }
         let Some(handle) = self.handle_for(&tail, key, commit, wait, blocks_read)? else {
             return Ok(Lookup::Absent);
         };
         let block = self.block(handle, wait, blocks_read)?;
-        let found = block.get(key, commit).ok_or_else(|| self.damaged(handle.at))?;
+        let found = block
+            .get(key, commit)
+            .ok_or_else(|| self.damaged(handle.at))?;
         Ok(match found {
             Some(found) => Lookup::Hit(Hit { block, found }),
             None => Lookup::Absent,
@@ -204,7 +214,9 @@ impl Table {
                 self.part(tail, number, handle, wait, blocks_read)?
             }
         };
-        Ok(self.first_not_before(&part, key, commit)?.map(|(_, handle)| handle))
+        Ok(self
+            .first_not_before(&part, key, commit)?
+            .map(|(_, handle)| handle))
     }
 
     fn first_not_before(
@@ -219,8 +231,8 @@ impl Table {
         match found {
             None => Ok(None),
             Some((number, value)) => {
-                let handle = Handle::decode(value)
-                    .ok_or_else(|| self.damaged(self.meta.index_at))?;
+                let handle =
+                    Handle::decode(value).ok_or_else(|| self.damaged(self.meta.index_at))?;
                 Ok(Some((number, handle)))
             }
         }
@@ -280,9 +292,22 @@ impl Table {
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
-        let reader = self.blobs.open(&self.id.blob())?;
+        let reader = self.blobs.open(&self.id.blob()).map_err(|error| {
+            match error.is_not_found() {
+                true => Error::corrupt(
+                    self.id.blob(),
+                    0,
+                    "the manifest lists this table and it is not there (a reader that stood still for longer than its lease must refresh)",
+                ),
+                false => error.into(),
+            }
+        })?;
         if reader.size() != self.meta.bytes {
-            let what = format!("it has {} bytes, the manifest says {}", reader.size(), self.meta.bytes);
+            let what = format!(
+                "it has {} bytes, the manifest says {}",
+                reader.size(),
+                self.meta.bytes
+            );
             return Err(Error::corrupt(self.id.blob(), reader.size(), what));
         }
         Ok(self.reader.get_or_init(|| reader))
@@ -574,7 +599,9 @@ impl Cursor for TableCursor {
         if !self.approach(key, commit)? {
             return self.seek_last();
         }
-        self.data.seek_before(key, commit).ok_or_else(|| self.damaged())?;
+        self.data
+            .seek_before(key, commit)
+            .ok_or_else(|| self.damaged())?;
         if !self.data.valid() {
             self.step(Direction::Backward)?;
         }

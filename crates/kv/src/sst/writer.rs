@@ -123,8 +123,10 @@ impl TableWriter {
         let new_key = self.meta.entries == 0 || self.last_key != key;
         debug_assert!(
             self.meta.entries == 0
-                || (self.last_key.as_slice(), std::cmp::Reverse(self.last_commit))
-                    < (key, std::cmp::Reverse(commit)),
+                || (
+                    self.last_key.as_slice(),
+                    std::cmp::Reverse(self.last_commit)
+                ) < (key, std::cmp::Reverse(commit)),
             "entries come in order"
         );
         if let Some(handle) = self.open_block.take() {
@@ -171,7 +173,8 @@ impl TableWriter {
         let index_at = self.bytes();
         for (last_key, last_commit, raw) in std::mem::take(&mut self.index_parts) {
             let handle = self.write_frame(&raw, true)?;
-            self.top.add(&last_key, last_commit, Tag::PUT, &handle.encode());
+            self.top
+                .add(&last_key, last_commit, Tag::PUT, &handle.encode());
         }
         let filter_at = self.bytes();
         if self.filter_bits > 0 {
@@ -214,7 +217,11 @@ impl TableWriter {
     fn write_frame(&mut self, raw: &[u8], compress: bool) -> Result<Handle> {
         let at = self.bytes();
         let before = self.buffer.len();
-        let sealer = if compress { &mut self.sealer } else { &mut self.plain };
+        let sealer = if compress {
+            &mut self.sealer
+        } else {
+            &mut self.plain
+        };
         sealer.seal(raw, &mut self.buffer);
         let len = self.buffer.len() - before;
         if self.buffer.len() >= WRITE_BUFFER {
@@ -237,9 +244,12 @@ impl TableWriter {
             _ => None,
         };
         match short {
-            Some(key) => self.index.add(&key, Commit::ZERO, Tag::PUT, &handle.encode()),
+            Some(key) => self
+                .index
+                .add(&key, Commit::ZERO, Tag::PUT, &handle.encode()),
             None => {
-                self.index.add(&self.last_key, self.last_commit, Tag::PUT, &handle.encode());
+                self.index
+                    .add(&self.last_key, self.last_commit, Tag::PUT, &handle.encode());
             }
         }
         if self.index.bytes() >= INDEX_PART {
@@ -254,7 +264,11 @@ impl TableWriter {
         }
         // The part covers everything up to its last key, whatever commit.
         let last_key = self.index.last_key().to_vec();
-        let commit = if last_key == self.last_key { self.last_commit } else { Commit::ZERO };
+        let commit = if last_key == self.last_key {
+            self.last_commit
+        } else {
+            Commit::ZERO
+        };
         let mut raw = Vec::new();
         self.index.finish(&mut raw);
         self.index_parts.push((last_key, commit, raw));

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! magic u32 | payload length u32 | checksum u32 | first commit u64 | last commit u64
-//! | durable u64 | time u64 | payload
+//! | durable u64 | time u64 | raw length u32 | payload
 //! ```
+//!
+//! A raw length other than 0 says that the payload is LZ4-compressed and how long it is unpacked.
 //!
 //! `durable` is how many bytes of this file were durable when the record was written. It tells a
 //! torn tail from damage: an unreadable stretch below some later record's `durable` was readable
@@ -12,10 +14,11 @@
 use crate::types::{Commit, KeyspaceId, Tag};
 use crate::varint;
 use siltstone_storage::Timestamp;
+use std::borrow::Cow;
 
 const MAGIC: u32 = 0x464c_5753;
 /// Bytes of a record before its payload.
-pub(crate) const HEADER: usize = 4 + 4 + 4 + 8 * 4;
+pub(crate) const HEADER: usize = 4 + 4 + 4 + 8 * 4 + 4;
 const CHECKED_FROM: usize = 12;
 
 /// A record's fixed part.
@@ -27,8 +30,23 @@ pub(crate) struct Record {
     pub(crate) time: Timestamp,
 }
 
-/// Appends a record with `payload` to `out`.
-pub(crate) fn encode(out: &mut Vec<u8>, file: u64, record: &Record, payload: &[u8]) {
+/// The most that one byte of LZ4 can expand to.
+const EXPANSION: usize = 255;
+
+/// Appends a record with `payload` to `out`, compressed when it has `compress_from` bytes or more
+/// and that saves an eighth of them.
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
+    file: u64,
+    record: &Record,
+    payload: &[u8],
+    compress_from: usize,
+) {
+    let packed = (payload.len() >= compress_from)
+        .then(|| lz4_flex::block::compress(payload))
+        .filter(|packed| packed.len() < payload.len() - payload.len() / 8);
+    let raw_len = packed.as_ref().map_or(0, |_| payload.len() as u32);
+    let payload = packed.as_deref().unwrap_or(payload);
     let start = out.len();
     out.extend_from_slice(&MAGIC.to_le_bytes());
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -36,6 +54,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, file: u64, record: &Record, payload: &[u
     for field in [record.first.0, record.last.0, record.durable, record.time.0] {
         out.extend_from_slice(&field.to_le_bytes());
     }
+    out.extend_from_slice(&raw_len.to_le_bytes());
     out.extend_from_slice(payload);
     let sum = checksum(file, &out[start + CHECKED_FROM..]);
     out[start + 8..start + 12].copy_from_slice(&sum.to_le_bytes());
@@ -47,7 +66,7 @@ fn checksum(file: u64, bytes: &[u8]) -> u32 {
 }
 
 /// Reads the record at `at` of file number `file`; `None` when there is no intact one.
-pub(crate) fn decode(bytes: &[u8], file: u64, at: usize) -> Option<(Record, &[u8], usize)> {
+pub(crate) fn decode(bytes: &[u8], file: u64, at: usize) -> Option<(Record, Cow<'_, [u8]>, usize)> {
     let header = bytes.get(at..)?.get(..HEADER)?;
     let u32_at = |i: usize| u32::from_le_bytes(header[i..i + 4].try_into().expect("four"));
     let u64_at = |i: usize| u64::from_le_bytes(header[i..i + 8].try_into().expect("eight"));
@@ -65,7 +84,16 @@ pub(crate) fn decode(bytes: &[u8], file: u64, at: usize) -> Option<(Record, &[u8
         durable: u64_at(28),
         time: Timestamp(u64_at(36)),
     };
-    Some((record, &bytes[at + HEADER..end], end))
+    let stored = &bytes[at + HEADER..end];
+    let payload = match u32_at(44) as usize {
+        0 => Cow::Borrowed(stored),
+        raw_len if raw_len > stored.len().saturating_mul(EXPANSION) + 64 => return None,
+        raw_len => {
+            let unpacked = lz4_flex::block::decompress(stored, raw_len).ok()?;
+            Cow::Owned(Some(unpacked).filter(|unpacked| unpacked.len() == raw_len)?)
+        }
+    };
+    Some((record, payload, end))
 }
 
 /// The first intact record after `at`, however far.
@@ -92,9 +120,6 @@ pub(crate) struct Op<'a> {
     pub(crate) value: &'a [u8],
 }
 
-/// The most bytes an operation takes besides key and value.
-pub(crate) const OP_OVERHEAD: usize = 1 + 5 + 3 + 5;
-
 pub(crate) fn put_op(out: &mut Vec<u8>, op: &Op<'_>) {
     out.push(op.tag.byte());
     varint::put(out, u64::from(op.keyspace.0));
@@ -111,7 +136,11 @@ pub(crate) fn get_op<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Op<'a>> {
     *at += 1;
     let keyspace = KeyspaceId(u32::try_from(varint::get(bytes, at)?).ok()?);
     let key_len = varint::get_len(bytes, at)?;
-    let value_len = if tag.is_put() { varint::get_len(bytes, at)? } else { 0 };
+    let value_len = if tag.is_put() {
+        varint::get_len(bytes, at)?
+    } else {
+        0
+    };
     let rest = bytes.get(*at..)?;
     let key = rest.get(..key_len)?;
     let value = rest.get(key_len..)?.get(..value_len)?;
@@ -125,11 +154,11 @@ pub(crate) fn get_op<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Op<'a>> {
 }
 
 /// Visits every operation of a payload with its commit. False when the payload is malformed.
-pub(crate) fn for_each_op(
-    payload: &[u8],
+pub(crate) fn for_each_op<'a>(
+    payload: &'a [u8],
     first: Commit,
     last: Commit,
-    mut visit: impl FnMut(Commit, Op<'_>),
+    mut visit: impl FnMut(Commit, Op<'a>),
 ) -> bool {
     let mut at = 0;
     let mut commit = first;
@@ -154,20 +183,38 @@ mod tests {
     use proptest::prelude::*;
 
     fn record(first: u64, last: u64) -> Record {
-        Record { first: Commit(first), last: Commit(last), durable: 7, time: Timestamp(9) }
+        Record {
+            first: Commit(first),
+            last: Commit(last),
+            durable: 7,
+            time: Timestamp(9),
+        }
     }
 
     #[test]
     fn a_record_reads_back_and_every_flip_and_cut_is_noticed() {
         let mut payload = Vec::new();
         varint::put(&mut payload, 1);
-        let op = Op { keyspace: KeyspaceId(3), tag: Tag::PUT, key: b"key", value: b"value" };
+        let op = Op {
+            keyspace: KeyspaceId(3),
+            tag: Tag::PUT,
+            key: b"key",
+            value: b"value",
+        };
         put_op(&mut payload, &op);
         let mut bytes = Vec::new();
-        encode(&mut bytes, 5, &record(4, 4), &payload);
+        encode(&mut bytes, 5, &record(4, 4), &payload, usize::MAX);
         let (read, body, end) = decode(&bytes, 5, 0).unwrap();
-        assert_eq!((read, body, end), (record(4, 4), &payload[..], bytes.len()));
-        assert!(for_each_op(body, read.first, read.last, |c, o| assert_eq!((c, o), (Commit(4), op))));
+        assert_eq!(
+            (read, &body[..], end),
+            (record(4, 4), &payload[..], bytes.len())
+        );
+        assert!(for_each_op(
+            &body,
+            read.first,
+            read.last,
+            |c, o| assert_eq!((c, o), (Commit(4), op))
+        ));
         assert!(decode(&bytes, 6, 0).is_none(), "a record of another file");
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
@@ -178,9 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn a_large_record_is_compressed_and_reads_back() {
+        let payload = b"some words that come again, ".repeat(100);
+        let mut bytes = Vec::new();
+        encode(&mut bytes, 5, &record(4, 4), &payload, 1000);
+        assert!(bytes.len() < payload.len() / 4);
+        assert_eq!(&decode(&bytes, 5, 0).unwrap().1[..], &payload[..]);
+    }
+
+    #[test]
     fn an_intact_record_is_found_behind_damage() {
         let mut bytes = vec![0x53; 77];
-        encode(&mut bytes, 1, &record(9, 9), b"\0");
+        encode(&mut bytes, 1, &record(9, 9), b"\0", usize::MAX);
         assert_eq!(find_after(&bytes, 1, 3), Some((77, record(9, 9))));
         assert_eq!(find_after(&bytes, 2, 3), None);
     }

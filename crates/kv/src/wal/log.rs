@@ -10,6 +10,12 @@ use siltstone_storage::{Appender, Env, Error as StorageError, PendingPut, PutOut
 /// Buffered commits go to the store when they reach this size, in bytes.
 const BUFFER: usize = 256 * 1024;
 
+/// Records of a folder are compressed from this size on, in bytes: below it, they are on the way of
+/// somebody who waits for a disk.
+const COMPRESS_FILE: usize = 16 * 1024;
+/// Records of a bucket are compressed from this size on, in bytes.
+const COMPRESS_OBJECT: usize = 1024;
+
 /// The log of one writer.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -103,10 +109,6 @@ impl Log {
         self.last = last;
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
-    }
-
     /// True when the buffer should go to the store.
     pub(crate) fn is_full(&self) -> bool {
         self.pending.len() >= BUFFER
@@ -140,7 +142,13 @@ impl Log {
                 durable,
             } => {
                 record.durable = *durable;
-                frame::encode(&mut self.record, self.number, &record, &self.pending);
+                frame::encode(
+                    &mut self.record,
+                    self.number,
+                    &record,
+                    &self.pending,
+                    COMPRESS_FILE,
+                );
                 appender.append(&self.record)?;
                 *end += self.record.len() as u64;
                 self.written += self.record.len() as u64;
@@ -155,14 +163,24 @@ impl Log {
                     nonce: self.env.rng.next(),
                 };
                 header.encode(&mut self.record);
-                frame::encode(&mut self.record, number, &record, &self.pending);
+                frame::encode(
+                    &mut self.record,
+                    number,
+                    &record,
+                    &self.pending,
+                    COMPRESS_OBJECT,
+                );
                 self.written += self.record.len() as u64;
                 let object = Bytes::from(std::mem::take(&mut self.record));
                 let name = blob_name(number);
                 let put = self.env.blobs.start_put_if_absent(&name, object.clone());
                 self.number += 1;
                 self.clear();
-                Ok(Some(Upload { put, number, object }))
+                Ok(Some(Upload {
+                    put,
+                    number,
+                    object,
+                }))
             }
         }
     }

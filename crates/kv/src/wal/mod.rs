@@ -22,7 +22,10 @@ pub(crate) fn blob_name(number: u64) -> String {
 }
 
 pub(crate) fn number_of(name: &str) -> Option<u64> {
-    name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
+    name.strip_prefix(PREFIX)?
+        .strip_suffix(SUFFIX)?
+        .parse()
+        .ok()
 }
 
 /// The start of a log file.
@@ -67,7 +70,11 @@ impl FileHeader {
             });
         }
         if crc_fast::crc32_iscsi(&header[..FILE_HEADER - 4]) != u32_at(FILE_HEADER - 4) {
-            return Err(StorageError::corrupt(name, 8, "its header's checksum does not match"));
+            return Err(StorageError::corrupt(
+                name,
+                8,
+                "its header's checksum does not match",
+            ));
         }
         Ok(Some(Self {
             number: u64_at(12),

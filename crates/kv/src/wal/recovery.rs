@@ -30,14 +30,8 @@ pub(crate) struct Recovered {
 
 /// Takes what the log holds, in order.
 pub(crate) trait Replay {
-    /// All operations of a record pass here first, so that room can be made for it in one place.
-    fn announce(&mut self, _commit: Commit, _op: &Op<'_>) {}
-
-    /// The operations of the record that was announced follow; it stands in log file `file`.
-    fn begin(&mut self, _file: u64) {}
-
-    /// An operation of `commit`.
-    fn op(&mut self, commit: Commit, op: Op<'_>) -> Result<()>;
+    /// What log file `file` holds: operations with their commits, in commit order.
+    fn file(&mut self, file: u64, ops: &[(Commit, Op<'_>)]);
 
     /// Commits up to `last` were made at `time` or before.
     fn time(&mut self, last: Commit, time: Timestamp);
@@ -153,26 +147,30 @@ impl Walk<'_> {
         }
         self.epoch = header.epoch;
         let mut at = FILE_HEADER;
-        let mut any = false;
+        let mut records = Vec::new();
         while let Some((record, payload, end)) = frame::decode(&bytes, number, at) {
-            self.record(&name, number, at, &record, payload)?;
-            any = true;
+            records.push((at, record, payload));
             at = end;
         }
-        if any {
+        let mut ops = Vec::new();
+        for (at, record, payload) in &records {
+            self.record(&name, *at, record, payload, &mut ops)?;
+        }
+        if !records.is_empty() {
+            self.target.file(number, &ops);
             self.found.files.push(number);
         }
         self.tail(&name, number, &bytes, at)?;
         Ok(true)
     }
 
-    fn record(
+    fn record<'b>(
         &mut self,
         name: &str,
-        number: u64,
         at: usize,
         record: &Record,
-        payload: &[u8],
+        payload: &'b [u8],
+        ops: &mut Vec<(Commit, Op<'b>)>,
     ) -> Result<()> {
         let fits = match self.next {
             Some(next) => record.first == next,
@@ -184,22 +182,15 @@ impl Walk<'_> {
             let what = format!("commit {next} should follow, commit {} does", record.first);
             return Err(Error::corrupt(name, at as u64, what));
         }
-        let target = &mut *self.target;
         let whole = frame::for_each_op(payload, record.first, record.last, |commit, op| {
-            target.announce(commit, &op);
+            ops.push((commit, op));
         });
         if !whole {
-            return Err(Error::corrupt(name, at as u64, "a record that decodes to nonsense"));
-        }
-        target.begin(number);
-        let mut failed = None;
-        frame::for_each_op(payload, record.first, record.last, |commit, op| {
-            if failed.is_none() {
-                failed = target.op(commit, op).err();
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error);
+            return Err(Error::corrupt(
+                name,
+                at as u64,
+                "a record that decodes to nonsense",
+            ));
         }
         self.target.time(record.last, record.time);
         self.next = Some(Commit(record.last.0 + 1));

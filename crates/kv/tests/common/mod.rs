@@ -1,7 +1,6 @@
 //! Helpers of the engine's tests: a database on a thread of its own making, and a model of what it
 //! must answer at every commit.
 #![allow(dead_code, reason = "each test uses a part")]
-
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "helpers of tests")]
 
 use siltstone_kv::{
@@ -41,11 +40,14 @@ pub fn open_manual(blobs: &MemBlobs, seed: u64) -> Kv {
     Kv::open(env, small_options(), small_keyspace(), None).unwrap()
 }
 
+/// The versions of one key: commit, and value or deletion.
+type Versions = Vec<(u64, Option<Vec<u8>>)>;
+
 /// Every version of every key.
 #[derive(Debug, Default, Clone)]
 pub struct Model {
     head: u64,
-    versions: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    versions: BTreeMap<Vec<u8>, Versions>,
 }
 
 impl Model {
@@ -55,7 +57,10 @@ impl Model {
 
     pub fn put(&mut self, key: &[u8], value: Option<Vec<u8>>) -> u64 {
         self.head += 1;
-        self.versions.entry(key.to_vec()).or_default().push((self.head, value));
+        self.versions
+            .entry(key.to_vec())
+            .or_default()
+            .push((self.head, value));
         self.head
     }
 
@@ -64,7 +69,10 @@ impl Model {
         self.head += 1;
         for (key, value) in rows {
             let value = value.map(|value| value.as_bytes().to_vec());
-            self.versions.entry(key.as_bytes().to_vec()).or_default().push((self.head, value));
+            self.versions
+                .entry(key.as_bytes().to_vec())
+                .or_default()
+                .push((self.head, value));
         }
         self.head
     }
@@ -72,9 +80,16 @@ impl Model {
     /// The contents at `commit`.
     pub fn at(&self, commit: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let newest = |versions: &Vec<(u64, Option<Vec<u8>>)>| {
-            versions.iter().rev().find(|(c, _)| *c <= commit).and_then(|(_, v)| v.clone())
+            versions
+                .iter()
+                .rev()
+                .find(|(c, _)| *c <= commit)
+                .and_then(|(_, v)| v.clone())
         };
-        self.versions.iter().filter_map(|(k, v)| Some((k.clone(), newest(v)?))).collect()
+        self.versions
+            .iter()
+            .filter_map(|(k, v)| Some((k.clone(), newest(v)?)))
+            .collect()
     }
 
     /// Forgets every commit after `head`.
@@ -120,14 +135,22 @@ impl Db {
     }
 
     pub fn history(history: History) -> Self {
-        let keyspace = KeyspaceOptions { history, ..KeyspaceOptions::default() };
+        let keyspace = KeyspaceOptions {
+            history,
+            ..KeyspaceOptions::default()
+        };
         Self::with(roomy_options(), keyspace)
     }
 
     pub fn on(mem: MemBlobs, options: Options, keyspace: KeyspaceOptions) -> Self {
         let (env, clock, store) = simulated(&mem, 1);
         let kv = Kv::open(env, options, keyspace, None).unwrap();
-        Self { mem, store, clock, kv }
+        Self {
+            mem,
+            store,
+            clock,
+            kv,
+        }
     }
 
     /// Closes and opens again, over the same bytes.
@@ -141,7 +164,11 @@ impl Db {
     pub fn power_cut(self) -> Self {
         let options = self.kv.options().clone();
         self.store.crash();
-        Self::on(self.mem.after_crash(|_| 0), options, KeyspaceOptions::default())
+        Self::on(
+            self.mem.after_crash(|_| 0),
+            options,
+            KeyspaceOptions::default(),
+        )
     }
 
     pub fn default(&self) -> Keyspace {
@@ -149,7 +176,10 @@ impl Db {
     }
 
     pub fn put(&self, key: &str, value: &str) -> Commit {
-        self.default().put(key.as_bytes(), value.as_bytes()).unwrap().commit
+        self.default()
+            .put(key.as_bytes(), value.as_bytes())
+            .unwrap()
+            .commit
     }
 
     pub fn delete(&self, key: &str) -> Commit {
@@ -163,7 +193,10 @@ impl Db {
 
     pub fn get_with_stats(&self, key: &str) -> (Option<String>, GetStats) {
         let (value, stats) = self.default().get_with_stats(key.as_bytes()).unwrap();
-        (value.map(|value| String::from_utf8(value.to_vec()).unwrap()), stats)
+        (
+            value.map(|value| String::from_utf8(value.to_vec()).unwrap()),
+            stats,
+        )
     }
 
     /// Writes and flushes: one table.
@@ -181,7 +214,10 @@ impl Db {
     }
 
     pub fn compact(&self, options: &CompactOptions) -> CompactStats {
-        self.default().compact(options).map_err(|(error, _)| error).unwrap()
+        self.default()
+            .compact(options)
+            .map_err(|failed| failed.error)
+            .unwrap()
     }
 
     pub fn compact_all(&self) -> CompactStats {
@@ -189,7 +225,14 @@ impl Db {
     }
 
     pub fn live(&self) -> Vec<SegmentId> {
-        self.kv.manifest().state.tables.live().iter().map(|segment| segment.id).collect()
+        self.kv
+            .manifest()
+            .state
+            .tables
+            .live()
+            .iter()
+            .map(|segment| segment.id)
+            .collect()
     }
 
     /// The tables that are files.
@@ -211,15 +254,31 @@ pub fn assert_no_orphan(mem: &MemBlobs, kv: &Kv) {
     let manifest = kv.manifest();
     let tables = &manifest.state.tables;
     let live: BTreeSet<String> = tables.live().iter().map(|s| s.id.blob()).collect();
-    let listed: BTreeSet<String> =
-        live.iter().cloned().chain(tables.retired().map(|id| id.blob())).collect();
+    let listed: BTreeSet<String> = live
+        .iter()
+        .cloned()
+        .chain(tables.retired().map(|id| id.blob()))
+        .collect();
     let files = files(mem, "sst/");
-    assert!(files.is_subset(&listed), "orphans: {:?}", files.difference(&listed));
-    assert!(live.is_subset(&files), "missing: {:?}", live.difference(&files));
+    assert!(
+        files.is_subset(&listed),
+        "orphans: {:?}",
+        files.difference(&listed)
+    );
+    assert!(
+        live.is_subset(&files),
+        "missing: {:?}",
+        live.difference(&files)
+    );
 }
 
 pub fn files(blobs: &MemBlobs, prefix: &str) -> BTreeSet<String> {
-    blobs.list(prefix).unwrap().into_iter().map(|blob| blob.name).collect()
+    blobs
+        .list(prefix)
+        .unwrap()
+        .into_iter()
+        .map(|blob| blob.name)
+        .collect()
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -227,7 +286,9 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 pub fn rows(scan: siltstone_kv::Scan) -> Vec<(String, String)> {
-    scan.into_iter().map(|row| row.map(|(k, v)| (text(&k), text(&v))).unwrap()).collect()
+    scan.into_iter()
+        .map(|row| row.map(|(k, v)| (text(&k), text(&v))).unwrap())
+        .collect()
 }
 
 pub fn keys(scan: siltstone_kv::Scan) -> Vec<String> {
@@ -238,7 +299,10 @@ pub fn keys(scan: siltstone_kv::Scan) -> Vec<String> {
 pub fn simulated(mem: &MemBlobs, seed: u64) -> (Env, Arc<ManualClock>, FaultyBlobs) {
     let (env, clock) = Env::simulated(Arc::new(mem.clone()), seed);
     let store = FaultyBlobs::new(env.blobs.clone(), clock.clone(), FaultPlan::default());
-    let env = Env { blobs: Arc::new(store.clone()), ..env };
+    let env = Env {
+        blobs: Arc::new(store.clone()),
+        ..env
+    };
     (env, clock, store)
 }
 

@@ -1,0 +1,322 @@
+//! `siltstone dump`: looks into one file, of the database or lying around.
+
+use crate::failure::{Failure, Result};
+use crate::object::Object;
+use crate::session::Session;
+use crate::units::{bytes, count, line_text, plural, time};
+use clap::{Args, Subcommand};
+use siltstone::{Blobs, Location, TableMeta, inspect};
+use siltstone_kv::DbState;
+use siltstone_storage::{LocalBlobs, Numbered};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Which kind of file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DumpCommand {
+    /// The list of live tables, keyspaces and checkpoints
+    Manifest(FileArgs),
+    /// Records of the log
+    Wal(FileArgs),
+    /// Entries of a table
+    Sst(FileArgs),
+}
+
+/// The file.
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// A path, a name as the database uses it (sst/....sst), or a number; the newest if left out
+    file: Option<String>,
+}
+
+pub(crate) fn run(command: &DumpCommand, session: &mut Session) -> Result<()> {
+    match command {
+        DumpCommand::Manifest(args) => manifest(&find(args, Kind::MANIFEST, session)?, session),
+        DumpCommand::Wal(args) => wal(&find(args, Kind::WAL, session)?, session),
+        DumpCommand::Sst(args) => table(&find(args, Kind::SST, session)?, session),
+    }
+}
+
+/// How a kind of file is named.
+struct Kind {
+    folder: &'static str,
+    suffix: &'static str,
+    digits: usize,
+}
+
+impl Kind {
+    const MANIFEST: Self = Self {
+        folder: "manifest",
+        suffix: "manifest",
+        digits: 20,
+    };
+    const WAL: Self = Self {
+        folder: "wal",
+        suffix: "wal",
+        digits: 20,
+    };
+    const SST: Self = Self {
+        folder: "sst",
+        suffix: "sst",
+        digits: 16,
+    };
+}
+
+/// A file and the store it is in.
+struct Found {
+    blobs: Arc<dyn Blobs>,
+    name: String,
+}
+
+fn find(args: &FileArgs, kind: Kind, session: &Session) -> Result<Found> {
+    let prefix = format!("{}/", kind.folder);
+    let Some(file) = &args.file else {
+        let blobs = Location::parse(session.url())?.blobs()?;
+        let newest = blobs.list(&prefix)?.into_iter().map(|blob| blob.name).max();
+        let name = newest.ok_or_else(|| {
+            Failure::Other(format!("{}: it has no {prefix}* files", session.url()))
+        })?;
+        return Ok(Found { blobs, name });
+    };
+    let path = Path::new(file);
+    if path.is_file() {
+        return beside(path, &kind);
+    }
+    let digits = kind.digits;
+    let name = match file.strip_prefix(&prefix).unwrap_or(file) {
+        number if number.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            format!("{prefix}{number:0>digits$}.{}", kind.suffix)
+        }
+        name => format!("{prefix}{name}"),
+    };
+    Ok(Found {
+        blobs: Location::parse(session.url())?.blobs()?,
+        name,
+    })
+}
+
+/// A path on this machine: the store is the folder above the file's own.
+fn beside(path: &Path, kind: &Kind) -> Result<Found> {
+    let full = path
+        .canonicalize()
+        .map_err(|e| Failure::io(&path.display().to_string(), &e))?;
+    let folder = full.parent().filter(|folder| folder.ends_with(kind.folder));
+    let (Some(root), Some(file)) = (folder.and_then(Path::parent), full.file_name()) else {
+        return Err(Failure::Usage(format!(
+            "{}: put it into a folder called {} first: its name there says what it is",
+            path.display(),
+            kind.folder
+        )));
+    };
+    Ok(Found {
+        blobs: Arc::new(LocalBlobs::existing(root)?),
+        name: format!("{}/{}", kind.folder, file.to_string_lossy()),
+    })
+}
+
+fn manifest(found: &Found, session: &mut Session) -> Result<()> {
+    let manifest = inspect::manifest(&*found.blobs, &found.name)?;
+    let state = &manifest.state;
+    if session.out.json() {
+        return manifest_objects(&manifest, session);
+    }
+    let retired = state.tables.retired().count() as u64;
+    session.out.line(format_args!(
+        "{}: number {}, epoch {}, commit {} at least, log from file {}",
+        found.name, manifest.number, manifest.epoch, state.head, state.wal_floor
+    ))?;
+    for keyspace in &state.keyspaces {
+        let options = &keyspace.options;
+        let window = match options.history.window {
+            u64::MAX => "all commits readable".to_string(),
+            n => format!("{} readable", plural(n, "commit", "commits")),
+        };
+        session.out.line(format_args!(
+            "keyspace {} {:?}: flushed to {}, dropped to {}, {window}, {:?}, {} filter bits",
+            keyspace.id.0,
+            keyspace.name,
+            keyspace.flushed,
+            keyspace.dropped,
+            options.compression,
+            options.filter_bits
+        ))?;
+    }
+    for checkpoint in &state.checkpoints {
+        let until = checkpoint
+            .expires
+            .map_or("for good".into(), |at| format!("until {}", time(at)));
+        session.out.line(format_args!(
+            "checkpoint {:?}: commit {} {until}",
+            checkpoint.name, checkpoint.commit
+        ))?;
+    }
+    for segment in state.tables.live() {
+        let summary = summary(&segment.meta);
+        session
+            .out
+            .line(format_args!("{}  {summary}", segment.id))?;
+    }
+    session.out.note(format!(
+        "{} live, {} replaced and waiting to be deleted",
+        plural(state.tables.live().len() as u64, "table", "tables"),
+        count(retired)
+    ));
+    Ok(())
+}
+
+/// An object for the manifest itself, then one for each thing it lists.
+fn manifest_objects(manifest: &Numbered<DbState>, session: &mut Session) -> Result<()> {
+    let state = &manifest.state;
+    let kind = |kind: &str| Object::default().field("kind", kind);
+    session.out.object(
+        kind("manifest")
+            .field("number", &manifest.number)
+            .field("epoch", &manifest.epoch)
+            .field("head", &state.head)
+            .field("wal_floor", &state.wal_floor),
+    )?;
+    for keyspace in &state.keyspaces {
+        session.out.object(kind("keyspace").fields(keyspace))?;
+    }
+    for checkpoint in &state.checkpoints {
+        session.out.object(kind("checkpoint").fields(checkpoint))?;
+    }
+    for segment in state.tables.live() {
+        let meta = &segment.meta;
+        session.out.object(
+            kind("table")
+                .field("name", &segment.id.to_string())
+                .field("keyspace", &meta.keyspace)
+                .field("level", &meta.level)
+                .field("bytes", &meta.bytes)
+                .text("min_key", &meta.min_key)
+                .text("max_key", &meta.max_key)
+                .field("min_commit", &meta.min_commit)
+                .field("max_commit", &meta.max_commit)
+                .field("entries", &meta.entries)
+                .field("tombstones", &meta.tombstones)
+                .field("keys", &meta.keys)
+                .field("raw_bytes", &meta.raw_bytes)
+                .field("blocks", &meta.blocks)
+                .field("created", &time(meta.created)),
+        )?;
+    }
+    for id in state.tables.retired() {
+        session
+            .out
+            .object(kind("retired").field("name", &id.to_string()))?;
+    }
+    Ok(())
+}
+
+fn summary(meta: &TableMeta) -> String {
+    format!(
+        "keyspace {} L{} {} {} commits {}..={} keys {}..={}",
+        meta.keyspace.0,
+        meta.level,
+        bytes(meta.bytes),
+        plural(meta.entries, "entry", "entries"),
+        meta.min_commit,
+        meta.max_commit,
+        short(&meta.min_key),
+        short(&meta.max_key),
+    )
+}
+
+/// The start of a key, quoted.
+fn short(key: &[u8]) -> String {
+    let text = line_text(key);
+    match text.char_indices().nth(24) {
+        Some((cut, _)) => format!("\"{}…\"", &text[..cut]),
+        None => format!("\"{text}\""),
+    }
+}
+
+fn wal(found: &Found, session: &mut Session) -> Result<()> {
+    let mut records = 0;
+    let mut failed = None;
+    let intact = inspect::wal(&*found.blobs, &found.name, |record| {
+        records += 1;
+        let printed = session_wal(&record, session);
+        failed = failed.take().or(printed.err());
+    })?;
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    let size = found.blobs.open(&found.name)?.size();
+    session.out.note(format!(
+        "{}: {}, {} of {} bytes intact (a log file may end in zeros or in a torn record)",
+        found.name,
+        plural(records, "record", "records"),
+        count(intact),
+        count(size)
+    ));
+    Ok(())
+}
+
+fn session_wal(record: &inspect::WalRecord, session: &mut Session) -> Result<()> {
+    if !session.out.json() {
+        session.out.line(format_args!(
+            "at {}: commits {}..={}, {}",
+            record.offset,
+            record.first,
+            record.last,
+            time(record.time)
+        ))?;
+    }
+    for write in &record.writes {
+        entry(write, session)?;
+    }
+    Ok(())
+}
+
+fn entry(entry: &inspect::RawEntry, session: &mut Session) -> Result<()> {
+    if session.out.json() {
+        let object = Object::default()
+            .field("keyspace", &entry.keyspace)
+            .field("commit", &entry.commit)
+            .text("key", &entry.key)
+            .value(entry.value.as_deref());
+        return session.out.object(object);
+    }
+    let value = entry
+        .value
+        .as_deref()
+        .map_or("(deleted)".to_string(), line_text);
+    let commit = entry.commit.to_string();
+    session.out.line(format_args!(
+        "{:>3} {commit:>10}  {}\t{value}",
+        entry.keyspace.0,
+        line_text(&entry.key)
+    ))
+}
+
+fn table(found: &Found, session: &mut Session) -> Result<()> {
+    let mut failed = None;
+    let meta = inspect::table(found.blobs.clone(), &found.name, |raw| {
+        if failed.is_none() {
+            failed = entry(&raw, session).err();
+        }
+        // Nobody listens any more: no need to read on.
+        match failed {
+            Some(_) => Err(siltstone_kv::Error::Cancelled {
+                what: "printing a table",
+            }),
+            None => Ok(()),
+        }
+    });
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    let meta = meta?;
+    session.out.note(format!(
+        "{}: {}, {} of keys and values, {}, {}, written {}",
+        found.name,
+        summary(&meta),
+        bytes(meta.raw_bytes),
+        plural(meta.blocks, "block", "blocks"),
+        plural(meta.tombstones, "tombstone", "tombstones"),
+        time(meta.created)
+    ));
+    Ok(())
+}

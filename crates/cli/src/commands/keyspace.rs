@@ -1,0 +1,94 @@
+//! `siltstone keyspace`: lists, creates and drops keyspaces.
+
+use crate::commands::settings::Settings;
+use crate::failure::Result;
+use crate::object::Object;
+use crate::session::Session;
+use crate::units::{bytes, plural};
+use clap::Subcommand;
+use siltstone::KeyspaceStats;
+
+/// What to do with keyspaces.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyspaceCommand {
+    /// List them, with their sizes
+    List,
+    /// Create one, with its settings
+    Create {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Drop one with everything in it
+    Drop {
+        /// Its name
+        name: String,
+    },
+}
+
+pub(crate) fn run(command: &KeyspaceCommand, session: &mut Session) -> Result<()> {
+    match command {
+        KeyspaceCommand::List => list(session),
+        KeyspaceCommand::Create { name, settings } => {
+            let db = session.writer()?;
+            db.create_keyspace(name, settings.options())?;
+            db.close()?;
+            let note = format!("keyspace {name:?} created");
+            session
+                .out
+                .done(note, || Object::default().field("created", name))
+        }
+        KeyspaceCommand::Drop { name } => {
+            let db = session.writer()?;
+            db.kv().drop_keyspace(name)?;
+            db.close()?;
+            let note = format!("keyspace {name:?} dropped, with everything in it");
+            session
+                .out
+                .done(note, || Object::default().field("dropped", name))
+        }
+    }
+}
+
+fn list(session: &mut Session) -> Result<()> {
+    let reader = session.reader()?;
+    let manifest = reader.kv().manifest();
+    let stats = reader.kv().stats();
+    for keyspace in &stats.keyspaces {
+        let (tables, size, entries) = totals(keyspace);
+        if session.out.json() {
+            let state = manifest
+                .state
+                .keyspaces
+                .iter()
+                .find(|k| k.name == keyspace.name);
+            let object = Object::default()
+                .field("name", &keyspace.name)
+                .field("tables", &tables)
+                .field("bytes", &size)
+                .field("entries", &entries)
+                .field("options", &state.map(|k| &k.options));
+            session.out.object(object)?;
+            continue;
+        }
+        session.out.line(format_args!(
+            "{:<20} {:>12} {:>10} {:>20}",
+            keyspace.name,
+            plural(tables, "table", "tables"),
+            bytes(size),
+            plural(entries, "version", "versions"),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Tables, their bytes, and versions in tables and memory.
+fn totals(keyspace: &KeyspaceStats) -> (u64, u64, u64) {
+    let sum = |of: fn(&siltstone::LevelStats) -> u64| keyspace.levels.iter().map(of).sum::<u64>();
+    (
+        sum(|l| l.tables),
+        sum(|l| l.bytes),
+        sum(|l| l.entries) + keyspace.memtable_entries,
+    )
+}

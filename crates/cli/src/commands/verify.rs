@@ -1,0 +1,54 @@
+//! `siltstone verify`: reads and checks everything. Damage makes exit code 4.
+
+use crate::failure::{Failure, Result};
+use crate::object::Object;
+use crate::progress::{Unit, bar};
+use crate::session::Session;
+use crate::units::{bytes, duration, plural};
+use siltstone_storage::{Clock, SystemClock};
+
+pub(crate) fn run(session: &mut Session) -> Result<()> {
+    let clock = SystemClock::default();
+    let reader = session.reader()?;
+    let manifest = reader.kv().manifest();
+    let tables = manifest.state.tables.live().len() as u64;
+    let progress = bar(session, "verifying", tables, Unit::Items);
+    let report = siltstone_kv::verify(reader.kv().env(), &manifest.state, |done, _| {
+        progress.set_position(done as u64);
+    })?;
+    progress.finish_and_clear();
+    let took = clock.elapsed();
+    if session.out.json() {
+        session.out.object(
+            Object::default()
+                .field("ok", &report.problems.is_empty())
+                .fields(&report),
+        )?;
+    } else {
+        for problem in &report.problems {
+            session.out.line(problem)?;
+        }
+    }
+    session.out.note(format!(
+        "read manifest {}, {} with {} in {} ({}), and {} in the log, in {} ({} a second)",
+        manifest.number,
+        plural(report.tables, "table", "tables"),
+        plural(report.entries, "entry", "entries"),
+        plural(report.blocks, "block", "blocks"),
+        bytes(report.bytes),
+        plural(report.wal_commits, "commit", "commits"),
+        duration(took),
+        bytes((report.bytes as f64 / took.as_secs_f64().max(1e-9)) as u64),
+    ));
+    match report.problems.len() as u64 {
+        0 => {
+            session.out.note("all is well");
+            Ok(())
+        }
+        n => Err(Failure::Damage(format!(
+            "{}: {} found, listed on stdout. Restore the files named there from a backup; nothing was changed",
+            session.url(),
+            plural(n, "problem", "problems")
+        ))),
+    }
+}

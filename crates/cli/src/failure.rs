@@ -1,0 +1,98 @@
+//! What ends a command early: one line for the user, one exit code for the shell.
+
+use siltstone::StorageError;
+use std::io;
+
+/// The result of a command.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The database's own error, which says what, where and what to do.
+    #[error(transparent)]
+    Database(#[from] siltstone::Error),
+    /// The same, with the place in the input that led to it.
+    #[error("{place}: {cause}")]
+    At {
+        /// The place, `line 7` or a file.
+        place: String,
+        /// What went wrong there.
+        cause: Box<Failure>,
+    },
+    /// The command line or the input asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else that went wrong.
+    #[error("{0}")]
+    Other(String),
+    /// A key that is not there.
+    #[error("{0}")]
+    Absent(String),
+    /// Damage in the database.
+    #[error("{0}")]
+    Damage(String),
+    /// Nobody reads our output any more. Not an error: the reader has what it wanted.
+    #[error("output closed")]
+    BrokenPipe,
+}
+
+impl Failure {
+    /// What the shell sees, as the help promises.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::BrokenPipe => 0,
+            Self::Other(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Absent(_) => 3,
+            Self::Damage(_) => 4,
+            Self::At { cause, .. } => cause.exit_code(),
+            Self::Database(error) => code_of(error),
+        }
+    }
+
+    /// The same failure, with its place in the input.
+    pub(crate) fn at(self, place: impl Into<String>) -> Self {
+        match self {
+            Self::BrokenPipe => Self::BrokenPipe,
+            cause => Self::At {
+                place: place.into(),
+                cause: Box::new(cause),
+            },
+        }
+    }
+
+    /// An input or output error on `place`.
+    pub(crate) fn io(place: &str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::Other(format!("{place}: {error}")),
+        }
+    }
+}
+
+fn code_of(error: &siltstone::Error) -> u8 {
+    use siltstone_kv::Error as Kv;
+    match error {
+        siltstone::Error::Url { .. } => 2,
+        siltstone::Error::Kv(Kv::InvalidRange { .. } | Kv::Setting { .. }) => 2,
+        siltstone::Error::Kv(
+            Kv::WalDamaged { .. }
+            | Kv::WalMissing { .. }
+            | Kv::Storage(StorageError::Corrupt { .. }),
+        ) => 4,
+        _ => 1,
+    }
+}
+
+impl From<siltstone_kv::Error> for Failure {
+    fn from(error: siltstone_kv::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::Database(error.into())
+    }
+}

@@ -1,0 +1,142 @@
+//! The same command on a bucket: a test server speaks S3 on loopback.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod common;
+
+use common::{Db, Ran, command};
+use siltstone_s3_test_server::TestServer;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+struct Bucket {
+    server: TestServer,
+    _folder: tempfile::TempDir,
+}
+
+impl Bucket {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = TestServer::start(folder.path()).unwrap();
+        Self {
+            server,
+            _folder: folder,
+        }
+    }
+
+    fn url(&self, prefix: &str) -> String {
+        format!("s3://{}/{prefix}", self.server.bucket())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = command();
+        command
+            .env("AWS_ENDPOINT_URL", self.server.endpoint())
+            .env("AWS_ACCESS_KEY_ID", self.server.access_key())
+            .env("AWS_SECRET_ACCESS_KEY", self.server.secret_key())
+            .env("SILTSTONE_DB", self.url("db"));
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command().args(args).output().unwrap())
+    }
+}
+
+#[test]
+fn a_bucket_is_written_read_compacted_and_verified() {
+    let bucket = Bucket::start();
+    bucket
+        .run(&["get", "k"])
+        .fails(1, &["there is no database", "init"]);
+    for n in ["1", "2", "3"] {
+        bucket.run(&["put", "k", n]).ok().notes(&["durable"]);
+    }
+    bucket.run(&["get", "k"]).ok().says("3\n");
+    bucket.run(&["get", "k", "--at", "2"]).ok().says("2\n");
+    bucket.run(&["compact"]).ok().notes(&["into 1 table"]);
+    bucket.run(&["scan"]).ok().says("k\t3\n");
+    bucket.run(&["stats"]).ok();
+    bucket.run(&["dump", "sst"]).ok();
+    bucket.run(&["verify"]).ok().notes(&["all is well"]);
+}
+
+#[test]
+fn acknowledged_writes_to_a_bucket_survive_kill_9() {
+    let bucket = Bucket::start();
+    let mut there = 0;
+    for _ in 0..3 {
+        let mut writer = bucket
+            .command()
+            .args(["put", "--ack"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = writer.stdin.take().unwrap();
+        let feeder = std::thread::spawn(move || {
+            for n in there.. {
+                if stdin
+                    .write_all(format!("{{\"_id\":\"{n:06}\"}}\n").as_bytes())
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let mut acks = BufReader::new(writer.stdout.take().unwrap()).lines();
+        let mut acknowledged = there;
+        for line in acks.by_ref().take(300) {
+            assert_eq!(line.unwrap(), format!("{acknowledged:06}"));
+            acknowledged += 1;
+        }
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        feeder.join().unwrap();
+        acknowledged += acks
+            .filter(|line| line.as_ref().is_ok_and(|l| l.len() == 6))
+            .count() as u64;
+        let keys = bucket.run(&["scan", "--keys-only"]).ok().out;
+        for (n, line) in keys.lines().enumerate() {
+            assert_eq!(line, format!("{n:06}"));
+        }
+        there = keys.lines().count() as u64;
+        assert!(
+            there >= acknowledged,
+            "{acknowledged} acknowledged, {there} there"
+        );
+    }
+    bucket.run(&["verify"]).ok();
+}
+
+#[test]
+fn a_folder_is_backed_up_into_a_bucket_and_back() {
+    let bucket = Bucket::start();
+    let db = Db::with(&["a", "b"]);
+    bucket
+        .run(&["--db", &db.url(), "backup", &bucket.url("copy")])
+        .ok()
+        .notes(&["2 tables copied"]);
+    let back = db.path("back").to_string_lossy().into_owned();
+    bucket
+        .run(&["--db", &bucket.url("copy"), "scan", "--keys-only"])
+        .ok()
+        .says("a\nb\n");
+    bucket
+        .run(&["--db", &bucket.url("copy"), "backup", &back])
+        .ok();
+    bucket.run(&["--db", &back, "put", "c", "v"]).ok();
+    bucket
+        .run(&["--db", &back, "scan", "--keys-only"])
+        .ok()
+        .says("a\nb\nc\n");
+}
+
+#[test]
+fn wrong_credentials_and_a_silent_endpoint_are_said() {
+    let bucket = Bucket::start();
+    let wrong = bucket
+        .command()
+        .env("AWS_SECRET_ACCESS_KEY", "wrong")
+        .args(["get", "k"])
+        .output();
+    Ran::of(wrong.unwrap()).fails(1, &["s3://bucket"]);
+}

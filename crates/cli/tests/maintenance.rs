@@ -1,0 +1,270 @@
+//! What keeps a database in shape, and what looks into it.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod common;
+
+use common::{Db, command};
+
+#[test]
+fn init_creates_once() {
+    let db = Db::new();
+    db.run(&["init"]).ok().notes(&["created an empty database"]);
+    db.run(&["init"]).ok().notes(&["nothing was changed"]);
+    db.run(&["init", "--window", "5"]).fails(1, &["already"]);
+    db.run(&["scan"])
+        .ok()
+        .says("")
+        .notes(&["0 rows at commit 0"]);
+    db.run(&["get", "k"]).fails(3, &["not found"]);
+    db.run(&["stats"]).ok();
+    db.run(&["verify"]).ok().notes(&["all is well"]);
+    db.run(&["export"]).ok().says("");
+}
+
+#[test]
+fn compaction_takes_tables_by_order_and_limits() {
+    let db = Db::with(&["a", "b", "c"]);
+    let compact = |args: &[&str]| {
+        let mut all = vec!["compact", "--json"];
+        all.extend(args);
+        db.run(&all).ok().objects().remove(0)
+    };
+    let inputs = |object: &serde_json::Value| object["inputs"].as_array().unwrap().len();
+    assert_eq!(inputs(&compact(&["--min-files", "8"])), 0);
+    assert_eq!(inputs(&compact(&["--min-size", "1MiB"])), 0);
+    assert_eq!(inputs(&compact(&["--max-size", "10"])), 0);
+    assert_eq!(inputs(&compact(&["--max-time", "2001-01-01T00:00:00Z"])), 0);
+    assert_eq!(inputs(&compact(&["--min-time", "2100-01-01"])), 0);
+    let two = compact(&[
+        "--order",
+        "newest-first",
+        "--max-files",
+        "2",
+        "--min-time",
+        "2001-01-01",
+    ]);
+    assert_eq!((inputs(&two), two["entries"].as_u64()), (2, Some(2)));
+    for order in ["smallest-first", "largest-first", "oldest-first"] {
+        assert!(inputs(&compact(&["--order", order])) > 0);
+    }
+    db.run(&["compact"])
+        .ok()
+        .says("")
+        .notes(&["compacted 1 table", "into 1 table"]);
+    db.run(&["scan", "--keys-only"]).ok().says("a\nb\nc\n");
+}
+
+#[test]
+fn flush_says_what_it_wrote() {
+    let db = Db::with(&["a"]);
+    db.run(&["flush"]).ok().notes(&["nothing to flush"]);
+    let mut child = db.spawn(&["put", "--ack"]);
+    common_write(&mut child, b"{\"_id\":\"b\"}\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    db.run(&["get", "b"])
+        .ok()
+        .says("{}\n")
+        .notes(&["found in", "memtable"]);
+    let flushed = db.run(&["flush", "--json"]).ok().objects().remove(0);
+    assert_eq!(flushed["flushes"], 1);
+    assert!(flushed["bytes"].as_u64().unwrap() > 0);
+    db.run(&["get", "b"]).ok().notes(&["found in sst/"]);
+}
+
+/// Writes a line and waits for its acknowledgement.
+fn common_write(child: &mut std::process::Child, line: &[u8]) {
+    use std::io::{BufRead, BufReader, Write};
+    child.stdin.as_mut().unwrap().write_all(line).unwrap();
+    let mut ack = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut ack)
+        .unwrap();
+    assert_eq!(ack, "b\n");
+}
+
+#[test]
+fn stats_draw_levels_and_measure_on_request() {
+    let db = Db::with(&["a", "b"]);
+    let drawn = db.run(&["stats"]).ok().out;
+    for word in ["commit 2", "keyspace default", "mem", "L0", "2 tables", "█"] {
+        assert!(drawn.contains(word), "{drawn}");
+    }
+    assert!(
+        drawn
+            .lines()
+            .all(|line| line.chars().count() <= 80 || line.contains("commit 2,")),
+        "{drawn}"
+    );
+    let deep = db.run(&["stats", "--deep"]).ok().out;
+    for word in ["live       2 rows", "filters", "cache"] {
+        assert!(deep.contains(word), "{deep}");
+    }
+    let objects = db.run(&["stats", "--deep", "--json"]).ok().objects();
+    assert_eq!(objects[0]["commit"], 2);
+    assert_eq!(objects[1]["live_rows"], 2);
+    assert_eq!(objects[1]["levels"][0]["tables"], 2);
+    db.run(&["stats", "--keyspace", "other"])
+        .fails(1, &["no keyspace"]);
+}
+
+#[test]
+fn checkpoints_hold_are_listed_and_dropped() {
+    let db = Db::with(&["a"]);
+    db.run(&["checkpoint", "create", "before"])
+        .ok()
+        .notes(&["holds commit 1 until it is dropped"]);
+    db.run(&["checkpoint", "create", "short", "--lease", "1h"])
+        .ok()
+        .notes(&["holds commit 1 until 2"]);
+    db.run(&["checkpoint", "create", "before"])
+        .fails(1, &["exists already"]);
+    let listed = db.run(&["checkpoint", "list", "--json"]).ok().objects();
+    assert_eq!(listed.len(), 2);
+    assert_eq!(
+        (listed[0]["name"].as_str(), listed[0]["commit"].as_u64()),
+        (Some("before"), Some(1))
+    );
+    assert!(listed[0]["expires"].is_null() && listed[1]["expires"].is_string());
+    db.run(&["checkpoint", "drop", "before"]).ok();
+    db.run(&["checkpoint", "drop", "before"])
+        .fails(1, &["none of this name"]);
+    db.run(&["checkpoint", "list"])
+        .ok()
+        .notes(&["1 checkpoint"]);
+}
+
+#[test]
+fn a_backup_is_a_database() {
+    let db = Db::with(&["a", "b"]);
+    let to = db.path("copy").to_string_lossy().into_owned();
+    db.run(&["backup", &to])
+        .ok()
+        .notes(&["up to commit 2", "2 tables copied"]);
+    let again = db.run(&["backup", &to, "--json"]).ok().objects().remove(0);
+    assert_eq!(
+        (
+            again["copied_tables"].as_u64(),
+            again["kept_tables"].as_u64()
+        ),
+        (Some(0), Some(2))
+    );
+    let copy = |args: &[&str]| command().args(["--db", &to]).args(args).output().unwrap();
+    common::Ran::of(copy(&["scan", "--keys-only"]))
+        .ok()
+        .says("a\nb\n");
+    common::Ran::of(copy(&["verify"])).ok();
+    common::Ran::of(copy(&["put", "c", "v"])).ok();
+    db.run(&["backup", &db.url()]).fails(2, &["into itself"]);
+}
+
+#[test]
+fn files_can_be_looked_into() {
+    let db = Db::with(&["a"]);
+    db.run(&["delete", "a"]).ok();
+    let manifest = db.run(&["dump", "manifest"]).ok().out;
+    assert!(
+        manifest.contains("keyspace 0 \"default\"") && manifest.contains("sst/"),
+        "{manifest}"
+    );
+    let objects = db.run(&["dump", "manifest", "--json"]).ok().objects();
+    let kinds: Vec<_> = objects
+        .iter()
+        .map(|o| o["kind"].as_str().unwrap().to_string())
+        .collect();
+    assert_eq!(kinds, ["manifest", "keyspace", "table", "table"]);
+    let name = objects[2]["name"].as_str().unwrap();
+    let path = std::path::Path::new(&db.url()).join(name);
+    let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+    for file in [name, path.to_str().unwrap(), &stem] {
+        let ran = db
+            .run(&["dump", "sst", file, "--json"])
+            .ok()
+            .notes(&["1 entry", "1 block"]);
+        assert_eq!(ran.objects()[0]["key"], "a");
+    }
+    let newest = db.run(&["dump", "sst"]).ok();
+    assert!(newest.out.contains("a\t(deleted)"), "{newest:?}");
+    let number = objects[0]["number"].to_string();
+    db.run(&["dump", "manifest", &number]).ok();
+    let mut child = db.spawn(&["put", "--ack"]);
+    common_write(&mut child, b"{\"_id\":\"b\",\"n\":1}\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let log = db.run(&["dump", "wal"]).ok().notes(&["1 record"]);
+    assert!(
+        log.out.contains("commits 3..=3") && log.out.contains("b\t{\"n\":1}"),
+        "{log:?}"
+    );
+    db.run(&["dump", "sst", "0123"])
+        .fails(1, &["sst/0000000000000123.sst", "no such blob"]);
+    let lying = db.path("lying-around.sst");
+    std::fs::copy(&path, &lying).unwrap();
+    db.run(&["dump", "sst", lying.to_str().unwrap()])
+        .fails(2, &["a folder called sst"]);
+}
+
+#[test]
+fn bench_measures_a_temporary_database_or_a_given_one() {
+    let db = Db::with(&["mine"]);
+    let ran = command()
+        .args(["bench", "--count", "500", "--json"])
+        .output()
+        .unwrap();
+    let objects = common::Ran::of(ran).ok().objects();
+    assert_eq!(objects.len(), 6);
+    assert!(
+        objects
+            .iter()
+            .all(|o| o["ops_per_s"].as_f64().unwrap() > 0.0),
+        "{objects:?}"
+    );
+    assert_eq!(objects[0]["operations"], 500);
+    assert_eq!(objects[2]["operations"], 500, "every key is found");
+    let shown = db
+        .run(&["bench", "--count", "200", "--value-size", "1KiB"])
+        .ok();
+    assert!(shown.out.contains("put, durable"), "{shown:?}");
+    db.run(&["keyspace", "list"]).ok();
+    let keyspaces = db.run(&["keyspace", "list", "--json"]).ok().objects();
+    assert_eq!(keyspaces.len(), 1);
+    db.run(&["scan", "--keys-only"]).ok().says("mine\n");
+}
+
+#[test]
+fn help_and_completions_are_complete() {
+    let run = |args: &[&str]| {
+        common::Ran::of(command().args(args).output().unwrap())
+            .ok()
+            .out
+    };
+    let help = run(&["--help"]);
+    for word in [
+        "Exit codes",
+        "demo",
+        "restore",
+        "SILTSTONE_DB",
+        "AWS_ACCESS_KEY_ID",
+        "--wal-recovery",
+    ] {
+        assert!(help.contains(word), "{word} is not in the help:\n{help}");
+    }
+    for line in help.lines() {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        if line.starts_with("  ")
+            && !line.starts_with("   ")
+            && name.chars().all(char::is_alphabetic)
+        {
+            run(&[name, "--help"]);
+        }
+    }
+    assert!(!help.contains("demo-writer"));
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(
+            run(&["completions", shell]).contains("checkpoint"),
+            "{shell}"
+        );
+    }
+    assert!(run(&["--version"]).starts_with("siltstone "));
+}

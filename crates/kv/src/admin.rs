@@ -145,8 +145,9 @@ impl Kv {
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(bad("a name has 1 to 255 bytes"));
         }
-        engine.sync()?;
+        // Chosen first and made durable then: a crash must not take back a commit that has a name.
         let snapshot = self.default_keyspace().snapshot()?;
+        engine.sync()?;
         let now = engine.shared.env.clock.now();
         let made = Checkpoint {
             name: name.to_string(),
@@ -237,17 +238,11 @@ impl Keyspace {
 impl Core {
     fn forget_memtables(&self, core: &KeyspaceCore) {
         let log = self.log.lock();
-        let mut sealed = 0;
         core.change(|view| {
-            sealed = view
-                .sealed
-                .iter()
-                .map(|memtable| memtable.bytes())
-                .sum::<usize>();
             view.with_memtables(Arc::new(Memtable::new(4096, log.number())), Vec::new())
         });
         drop(log);
-        self.forget_sealed(sealed);
+        self.note_memory();
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -267,8 +262,8 @@ impl Core {
             pinned_bytes: self.shared.cache.pinned(),
             cache_misses: misses,
             totals: self.shared.counters.totals(),
-            retired_tables: current.state.tables.retired().count() as u64
-                - self.deleted.lock().len() as u64,
+            retired_tables: (current.state.tables.retired().count() as u64)
+                .saturating_sub(self.deleted.lock().len() as u64),
             open_scans: self.shared.scans.used() as u64,
             open_snapshots: self.shared.held.count() as u64,
         }

@@ -72,8 +72,8 @@ pub(crate) struct Kept {
 /// How much memory writes take, and how hard they are to be slowed.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Bytes in memtables that wait to be flushed.
-    sealed: AtomicUsize,
+    /// Held while the memory is added up, so that an older sum never replaces a newer one.
+    adding_up: Mutex<()>,
     /// 0: writers run free; up to 1000: they slow down; above: they wait.
     pressure: AtomicUsize,
     since_delay: AtomicUsize,
@@ -81,15 +81,6 @@ pub(crate) struct Memory {
 }
 
 const WAIT: usize = 1001;
-
-impl Memory {
-    pub(crate) fn with_sealed(bytes: usize) -> Self {
-        Self {
-            sealed: AtomicUsize::new(bytes),
-            ..Self::default()
-        }
-    }
-}
 
 impl Core {
     pub(crate) fn threaded(&self) -> bool {
@@ -148,7 +139,6 @@ impl Core {
                 pin,
             }
         });
-        self.memory.sealed.fetch_sub(freed, Ordering::Relaxed);
         self.note_memory();
         self.signals.room();
     }
@@ -165,17 +155,16 @@ impl Core {
     /// now on stands in log file `wal` or later. The caller holds the log.
     pub(crate) fn seal(&self, core: &KeyspaceCore, bytes: usize, wal: u64) {
         let capacity = bytes.max(self.shared.options.memtable_limit());
-        let mut grown = 0;
+        let mut any = false;
         core.change(|view| {
             let mut sealed = view.sealed.clone();
             if view.active.wal().is_some() {
-                grown = view.active.bytes();
+                any = true;
                 sealed.insert(0, view.active.clone());
             }
             view.with_memtables(Arc::new(Memtable::new(capacity, wal)), sealed)
         });
-        if grown > 0 {
-            self.memory.sealed.fetch_add(grown, Ordering::Relaxed);
+        if any {
             self.note_memory();
             self.signals.flush();
         }
@@ -200,13 +189,12 @@ impl Core {
     /// When memtables of many keyspaces, or one huge record, take all the room and none of them is
     /// full, the largest is sealed: else nobody would flush and writers would wait for ever.
     fn seal_largest(&self) -> Result<()> {
-        if self.memory.sealed.load(Ordering::Relaxed) > 0 {
-            return Ok(());
-        }
         let mut log = self.log.lock();
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let active = |core: &Arc<KeyspaceCore>| core.view.load().active.bytes();
-        if cores.iter().map(active).sum::<usize>() < self.shared.options.memtable_limit() * 3 {
+        let any_sealed = cores.iter().any(|core| !core.view.load().sealed.is_empty());
+        let enough = self.shared.options.memtable_limit() * 5 / 2;
+        if any_sealed || cores.iter().map(active).sum::<usize>() < enough {
             return Ok(());
         }
         if let Some(largest) = cores.iter().max_by_key(|core| active(core)) {
@@ -230,13 +218,19 @@ impl Core {
     pub(crate) fn note_memory(&self) {
         let options = &self.shared.options;
         let limit = options.memtable_limit();
-        let sealed = self.memory.sealed.load(Ordering::Relaxed);
+        let _one_at_a_time = self.memory.adding_up.lock();
         let keyspaces = self.keyspaces.read();
+        let mut sealed = 0;
         let mut active = 0;
         let mut level0 = 0;
         for core in keyspaces.values() {
             let view = core.view.load();
             active += view.active.bytes();
+            sealed += view
+                .sealed
+                .iter()
+                .map(|memtable| memtable.bytes())
+                .sum::<usize>();
             let runs = view.runs.iter().filter(|run| run.level == 0).count();
             level0 = level0.max(runs);
         }
@@ -262,12 +256,6 @@ impl Core {
         self.shared.cache.set_memtables(reserve as u64);
     }
 
-    /// Sealed memtables of this many bytes went without a flush.
-    pub(crate) fn forget_sealed(&self, bytes: usize) {
-        self.memory.sealed.fetch_sub(bytes, Ordering::Relaxed);
-        self.note_memory();
-    }
-
     pub(crate) fn is_short_of_room(&self) -> bool {
         self.memory.pressure.load(Ordering::Relaxed) > 0
     }
@@ -289,6 +277,7 @@ impl Core {
         loop {
             let seen = self.signals.room_count();
             self.shared.check_writable()?;
+            self.note_memory();
             if self.memory.pressure.load(Ordering::Relaxed) < WAIT {
                 break;
             }
@@ -296,7 +285,6 @@ impl Core {
             self.seal_largest()?;
             if !self.threaded() {
                 self.work()?;
-                self.note_memory();
                 continue;
             }
             self.signals.flush();

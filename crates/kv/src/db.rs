@@ -165,9 +165,10 @@ impl Kv {
             });
         }
         check_value(&batch.longest_value.1, batch.longest_value.0, options)?;
-        if batch.user_bytes > options.max_batch_bytes {
+        let len = batch.user_bytes.max(batch.count as usize * 80);
+        if len > options.max_batch_bytes {
             return Err(Error::BatchTooLarge {
-                len: batch.user_bytes,
+                len,
                 max: options.max_batch_bytes,
             });
         }
@@ -650,7 +651,14 @@ fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
     match core.bucket {
         true => start("upload", Core::finish_uploads)?,
         false => start("sync", |core| {
-            core.sync_thread.serve(|| core.log.lock().sync())
+            {
+                // Under the lock: a sync that failed meanwhile must not be followed by one that succeeds.
+                core.sync_thread.serve(|| {
+                    let mut log = core.log.lock();
+                    core.shared.check_writable()?;
+                    log.sync()
+                });
+            }
         })?,
     }
     Ok(threads)

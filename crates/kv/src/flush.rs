@@ -85,9 +85,9 @@ impl Core {
         };
         self.await_writes(&memtable)?;
         let log = self.log_without(&memtable);
-        if self.bucket {
-            // What the table holds must not be ahead of the log: other keyspaces' writes before it
-            // may still be in the log's buffer, or on their way.
+        if self.bucket || memtable.max_commit() > log.durable {
+            // What the table holds must not be ahead of the log: writes of its own and of other
+            // keyspaces before it may still be in the log's buffer, or on their way.
             self.sync()?;
         }
         let clock = &self.shared.env.clock;
@@ -291,7 +291,9 @@ impl Core {
             return;
         };
         for blob in listed {
-            if wal::number_of(&blob.name).is_some_and(|number| number < floor) {
+            // A fence keeps a writer out that has slept through everything since.
+            let fence = self.bucket && blob.size == wal::FILE_HEADER as u64;
+            if !fence && wal::number_of(&blob.name).is_some_and(|number| number < floor) {
                 let _ = blobs.delete(&blob.name);
             }
         }

@@ -72,7 +72,12 @@ impl Core {
                 env.blobs.sync(&blob_name(*file))?;
             }
         }
-        for stray in &recovered.strays {
+        let fence = recovered.next_file.wrapping_sub(1);
+        for stray in recovered
+            .strays
+            .iter()
+            .filter(|stray| !bucket || **stray != fence)
+        {
             env.blobs.delete(&blob_name(*stray))?;
         }
         stats.replayed_commits = recovered.commits;
@@ -89,15 +94,10 @@ impl Core {
         let segment_pins = Arc::new(Mutex::new(Pins::default()));
         let mut tables = Tables::new(env.blobs.clone(), shared.cache.clone());
         let times = std::mem::take(&mut replayed.times);
-        let mut sealed_bytes = 0;
         let mut keyspaces = BTreeMap::new();
         for keyspace in &current.state.keyspaces {
             let (_, pin) = SegmentPin::of_current(&segment_pins, &signals, || current.clone());
             let (active, sealed) = replayed.take(keyspace.id, log.number());
-            sealed_bytes += sealed
-                .iter()
-                .map(|memtable| memtable.bytes())
-                .sum::<usize>();
             let view = View {
                 active,
                 sealed,
@@ -132,7 +132,7 @@ impl Core {
             orphans: Mutex::default(),
             next_segment: AtomicU64::new(1),
             folder_lock: Mutex::new(lock),
-            memory: Memory::with_sealed(sealed_bytes),
+            memory: Memory::default(),
         });
         if recovered.gave_up {
             core.leave_log_behind(recovered.last)?;
@@ -166,8 +166,10 @@ fn fence(env: &Env, current: &Numbered<DbState>, recovered: &Recovered) -> Resul
         nonce: env.rng.next(),
     }
     .encode(&mut header);
-    for stray in &recovered.strays {
-        env.blobs.delete(&blob_name(*stray))?;
+    // The earlier writer's objects behind a gap must stay until the gap is this writer's: it may be
+    // filled yet, and then they count.
+    if recovered.strays.contains(&number) {
+        env.blobs.delete(&blob_name(number))?;
     }
     match env.blobs.put_if_absent(&blob_name(number), &header)? {
         PutOutcome::Created => Ok(number + 1),

@@ -24,7 +24,8 @@ pub struct Options {
     pub max_key_bytes: usize,
     /// Largest value, in bytes. Default 64 MiB, limit 1 GiB.
     pub max_value_bytes: usize,
-    /// Largest batch, in bytes. Default 128 MiB, limit 2 GiB.
+    /// Largest batch, in bytes. Default 128 MiB, limit 1 GiB. The bookkeeping
+    /// of its writes counts with 80 bytes each.
     pub max_batch_bytes: usize,
     /// Scans open at once; one more waits. Default 1,000.
     pub max_scans: usize,
@@ -85,7 +86,7 @@ impl Options {
             ("max_wal_files", self.max_wal_files, 2, 10_000),
             ("max_key_bytes", self.max_key_bytes, 1, 65_535),
             ("max_value_bytes", self.max_value_bytes, 1, 1024 * MIB),
-            ("max_batch_bytes", self.max_batch_bytes, 1, 2048 * MIB),
+            ("max_batch_bytes", self.max_batch_bytes, 1, 1024 * MIB),
             ("max_scans", self.max_scans, 1, 1_000_000),
             ("max_compactions", self.max_compactions, 1, 64),
             ("level0_trigger", self.level0_trigger, 2, 1_000),

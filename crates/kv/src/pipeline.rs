@@ -23,6 +23,8 @@ use std::sync::Arc;
 const GROUPS_PER_LEADER: u32 = 1;
 /// From this many writes on, a group goes into the memtable while it is synced.
 const PARALLEL_FROM: u64 = 8;
+/// A group takes no further writes from this size on, in bytes.
+const MAX_GROUP: usize = 512 << 20;
 /// Records on their way to a bucket at once.
 const UPLOADS: usize = 8;
 
@@ -130,6 +132,11 @@ impl Core {
         self.shared.check_writable()?;
         let may_lead = may_lead && !(self.bucket && self.threaded());
         let mut queue = self.queue.lock();
+        while queue.group.payload.len() > MAX_GROUP {
+            drop(queue);
+            std::thread::yield_now();
+            queue = self.queue.lock();
+        }
         let commit = queue.next;
         let group = &mut queue.group;
         if write.ops > 0 {
@@ -161,7 +168,7 @@ impl Core {
             queue.leading = true;
             if !may_lead {
                 drop(queue);
-                self.signals.lead();
+                self.lead_elsewhere();
             }
         }
         Ok((commit, submitted))
@@ -190,7 +197,7 @@ impl Core {
             // First the next leader, so that its sync starts while this group is woken.
             match &next {
                 Next::Waiter(waiter) => waiter.tell(Outcome::Lead),
-                Next::CommitThread => self.signals.lead(),
+                Next::CommitThread => self.lead_elsewhere(),
                 Next::Same | Next::Nobody => {}
             }
             if let Some((group, result)) = done {
@@ -202,6 +209,13 @@ impl Core {
             }
         }
         mine.unwrap_or(Ok(()))
+    }
+
+    /// Has the commit thread lead; after close there is none, and those who wait are told here.
+    fn lead_elsewhere(&self) {
+        if !self.signals.lead() {
+            self.lead_all();
+        }
     }
 
     /// Serves groups until nobody waits; the life of the commit thread.

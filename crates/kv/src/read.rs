@@ -197,7 +197,6 @@ pub struct ReadAt {
     pub(crate) commit: Commit,
     pub(crate) shared: Arc<crate::shared::Shared>,
     /// Keeps a snapshot's commit while a scan lives on without the snapshot.
-    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) hold: Option<Arc<crate::snapshot::CommitPin>>,
 }
 
@@ -329,7 +328,7 @@ impl ReadAt {
     /// Fails when versions between what a read at this commit finds and the next newer version
     /// were thinned away.
     fn refuse_truncated(&self, key: &[u8], wait: Wait) -> Result<()> {
-        if self.commit >= self.shared.visible() {
+        if self.commit >= self.shared.visible() || self.is_exact() {
             return Ok(());
         }
         let state = Arc::new(ReadState::new(wait));
@@ -340,6 +339,11 @@ impl ReadAt {
             return Err(self.truncated(key, newer.commit()));
         }
         Ok(())
+    }
+
+    /// True when marks of thinned versions do not concern this read.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.is_exact())
     }
 
     pub(crate) fn truncated(&self, key: &[u8], oldest_kept: Commit) -> Error {

@@ -36,7 +36,8 @@ pub struct Reader {
 struct Inner {
     shared: Arc<Shared>,
     manifest: ManifestStore<DbState>,
-    pin: ReaderPins,
+    pins: Mutex<Vec<ManifestPin>>,
+    refreshing: Mutex<()>,
     renew_at: Mutex<Duration>,
     segment_pins: Arc<Mutex<Pins>>,
     signals: Arc<Signals>,
@@ -44,7 +45,16 @@ struct Inner {
     keyspaces: RwLock<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>>,
 }
 
-impl Drop for Inner {
+/// A manifest that this reader holds, while any of its views names that manifest's tables.
+#[derive(Debug)]
+struct ManifestPin {
+    manifest: u64,
+    /// The version of the segment log in it.
+    version: u64,
+    pin: ReaderPins,
+}
+
+impl Drop for ManifestPin {
     fn drop(&mut self) {
         if let Err(error) = self.pin.release() {
             tracing::debug!(%error, "a reader's pin will lapse with its lease");
@@ -65,7 +75,8 @@ impl Reader {
         let shared = Shared::new(env.clone(), options);
         let reader = Self {
             inner: Arc::new(Inner {
-                pin: ReaderPins::new(env.clone(), shared.options.reader_lease),
+                pins: Mutex::default(),
+                refreshing: Mutex::default(),
                 renew_at: Mutex::new(Duration::ZERO),
                 segment_pins: Arc::default(),
                 signals: Arc::default(),
@@ -85,14 +96,15 @@ impl Reader {
     /// The store's.
     pub fn refresh(&self) -> Result<Commit> {
         let inner = &self.inner;
+        let _one_at_a_time = inner.refreshing.lock();
         for _ in 0..REFRESH_ATTEMPTS {
             let current = inner.manifest.refresh()?;
-            inner.hold(current.number)?;
-            // The pin counts only if the manifest was still there after it was written.
-            match inner.manifest.load(current.number) {
-                Err(error) if error.is_not_found() => continue,
-                other => other?,
-            };
+            inner.hold(&current)?;
+            // The pin counts only if the manifest was still the newest after it was written: then
+            // whoever replaces it lists the pins afterwards.
+            if inner.manifest.refresh()?.number != current.number {
+                continue;
+            }
             match inner.load(&current) {
                 Ok(Some(head)) => return Ok(head),
                 // Files of the log were deleted while they were listed and read: they are in tables
@@ -199,17 +211,46 @@ impl Reader {
 }
 
 impl Inner {
-    /// Pins a manifest for the lease.
-    fn hold(&self, manifest: u64) -> Result<()> {
-        self.pin.hold(manifest)?;
+    /// Pins a manifest for the lease, beside those that older views still name.
+    fn hold(&self, current: &Numbered<DbState>) -> Result<()> {
+        let mut pins = self.pins.lock();
+        if pins
+            .last()
+            .is_none_or(|last| last.manifest != current.number)
+        {
+            let lease = self.shared.options.reader_lease;
+            pins.push(ManifestPin {
+                manifest: current.number,
+                version: current.state.tables.version(),
+                pin: ReaderPins::new(self.shared.env.clone(), lease),
+            });
+        }
+        self.renew_all(&pins)
+    }
+
+    fn renew_all(&self, pins: &[ManifestPin]) -> Result<()> {
+        for held in pins {
+            held.pin.hold(held.manifest)?;
+        }
         let third = self.shared.options.reader_lease / 3;
         *self.renew_at.lock() = self.shared.env.clock.elapsed() + third;
         Ok(())
     }
 
+    /// Lets go of manifests that no view names any more.
+    fn release_old(&self) {
+        let oldest = self.segment_pins.lock().oldest().unwrap_or(u64::MAX);
+        let mut pins = self.pins.lock();
+        if let Some(newest) = pins.pop() {
+            pins.retain(|held| held.version >= oldest);
+            pins.push(newest);
+        }
+    }
+
     fn renew(&self) -> Result<()> {
         if self.shared.env.clock.elapsed() >= *self.renew_at.lock() {
-            self.hold(self.manifest.current().number)?;
+            self.release_old();
+            self.renew_all(&self.pins.lock())?;
         }
         Ok(())
     }
@@ -270,6 +311,7 @@ impl Inner {
         *self.keyspaces.write() = next;
         self.tables.lock().forget_replaced(state);
         self.shared.publish(found.last);
+        self.release_old();
         Ok(Some(found.last))
     }
 }

@@ -296,7 +296,7 @@ impl Open {
             let here = self.merge.key();
             let commit = self.merge.commit();
             if commit > self.at.commit {
-                let marked = self.merge.tag().is_truncated();
+                let marked = self.merge.tag().is_truncated() && !self.at.is_exact();
                 self.thinned = marked.then(|| (here.to_vec(), commit));
                 continue;
             }
@@ -355,7 +355,7 @@ impl Open {
                 value.extend_from_slice(self.merge.value());
             } else if !self.newer_seen {
                 // The oldest version above the commit: does it say that some are gone below it?
-                if self.merge.tag().is_truncated() {
+                if self.merge.tag().is_truncated() && !self.at.is_exact() {
                     return Err(self.at.truncated(key, commit));
                 }
                 self.newer_seen = true;

@@ -3,12 +3,16 @@
 use parking_lot::{Condvar, Mutex};
 use std::time::Duration;
 
+/// The longest that a writer waits for room before it looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 struct State {
     lead: bool,
     flush: bool,
     compact: bool,
     ending: bool,
+    commit_thread_gone: bool,
     /// Counts every change that may have made room.
     room: u64,
 }
@@ -35,10 +39,13 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// The commit thread is to lead.
-    pub(crate) fn lead(&self) {
-        self.state.lock().lead = true;
+    /// The commit thread is to lead; false when it has gone home and the caller must.
+    #[must_use]
+    pub(crate) fn lead(&self) -> bool {
+        let mut state = self.state.lock();
+        state.lead = true;
         self.commit_thread.notify_one();
+        !state.commit_thread_gone
     }
 
     /// There is something to flush.
@@ -82,7 +89,9 @@ impl Signals {
         while !state.lead && !state.ending {
             self.commit_thread.wait(&mut state);
         }
-        std::mem::take(&mut state.lead)
+        let lead = std::mem::take(&mut state.lead);
+        state.commit_thread_gone = !lead;
+        lead
     }
 
     /// Waits for something to flush; false at the end.
@@ -129,8 +138,9 @@ impl Signals {
     /// Waits until room was made since `seen`.
     pub(crate) fn wait_for_room(&self, seen: u64) {
         let mut state = self.state.lock();
-        while state.room == seen && !state.ending {
-            self.room.wait(&mut state);
+        if state.room == seen && !state.ending {
+            // The caller looks again by itself too, should writes have been stopped meanwhile.
+            self.room.wait_for(&mut state, LOOK_AGAIN);
         }
     }
 }

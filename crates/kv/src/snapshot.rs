@@ -87,6 +87,12 @@ pub(crate) struct CommitPin {
 }
 
 impl CommitPin {
+    /// True when it was the head when it began to be held: every compaction since has kept what it
+    /// reads, whatever marks say about versions around it.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.scope == Scope::All
+    }
+
     /// The commit proved to be readable in `keyspace`.
     pub(crate) fn confirm(self, keyspace: KeyspaceId) -> Result<Self> {
         // The new hold first, so that there is no moment without one.

@@ -90,3 +90,45 @@ proptest! {
         prop_assert_eq!(reverse, forward);
     }
 }
+
+#[test]
+fn a_snapshot_reads_what_it_read_although_max_versions_thinned_around_it() {
+    let blobs = MemBlobs::new();
+    let kv = open_manual(&blobs, 1);
+    let history = siltstone_kv::History {
+        max_versions: Some(2),
+        ..siltstone_kv::History::everything()
+    };
+    let options = siltstone_kv::KeyspaceOptions {
+        history,
+        ..siltstone_kv::KeyspaceOptions::default()
+    };
+    let keyspace = kv.create_keyspace("thin", options).unwrap();
+    keyspace.put(b"k", b"1").unwrap();
+    keyspace.put(b"k", b"2").unwrap();
+    let snapshot = keyspace.snapshot().unwrap();
+    for value in [b"3", b"4", b"5"] {
+        keyspace.put(b"k", value).unwrap();
+    }
+    kv.flush().unwrap();
+    keyspace.compact(&CompactOptions::default()).unwrap();
+    assert_eq!(snapshot.get(b"k").unwrap().as_deref(), Some(&b"2"[..]));
+    let rows: Vec<_> = snapshot
+        .scan_prefix(b"", ScanOptions::reverse())
+        .unwrap()
+        .into_iter()
+        .collect();
+    assert_eq!(&rows[0].as_ref().unwrap().1[..], b"2");
+    let forward: Vec<_> = snapshot
+        .scan_prefix(b"", ScanOptions::default())
+        .unwrap()
+        .into_iter()
+        .collect();
+    assert_eq!(&forward[0].as_ref().unwrap().1[..], b"2");
+    drop(snapshot);
+    let refused = keyspace.get_at(b"k", siltstone_kv::Commit(3));
+    assert!(
+        matches!(refused, Err(siltstone_kv::Error::Truncated { .. })),
+        "{refused:?}"
+    );
+}

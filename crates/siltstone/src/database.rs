@@ -273,10 +273,9 @@ impl Keyspace {
     /// # Errors
     /// As [`Keyspace::put`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Commit> {
-        Ok(self
-            .0
-            .delete_async(key.as_ref(), Durability::Durable)
-            .await?)
+        room(self.0.database(), key.as_ref().len()).await?;
+        let delete = self.0.delete_async(key.as_ref(), Durability::Durable);
+        Ok(delete.await?)
     }
 
     /// The newest value of `key`.

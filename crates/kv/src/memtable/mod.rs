@@ -41,7 +41,9 @@ impl Memtable {
 
     /// Sets room aside for writes whose record stands in log file `wal`. One thread at a time.
     pub(crate) fn reserve(&self, bytes: usize, wal: u64) {
-        if self.is_empty() && self.reserved() == 0 {
+        // Room is released after the writes are in: looked at in this order, a memtable that holds
+        // something is never taken for empty.
+        if self.reserved() == 0 && self.is_empty() {
             self.wal.store(wal, Ordering::Relaxed);
         }
         self.reserved.fetch_add(bytes, Ordering::AcqRel);
@@ -58,7 +60,8 @@ impl Memtable {
 
     /// The first log file that is needed for what is here or on its way; `None` when nothing is.
     pub(crate) fn wal(&self) -> Option<u64> {
-        (!self.is_empty() || self.reserved() > 0).then(|| self.wal.load(Ordering::Relaxed))
+        let expected = self.reserved() > 0;
+        (expected || !self.is_empty()).then(|| self.wal.load(Ordering::Relaxed))
     }
 
     /// The most bytes an entry can take.

@@ -62,19 +62,20 @@ impl FileHeader {
         }
         let u32_at = |i: usize| u32::from_le_bytes(header[i..i + 4].try_into().expect("four"));
         let u64_at = |i: usize| u64::from_le_bytes(header[i..i + 8].try_into().expect("eight"));
-        if u32_at(8) > FORMAT {
-            return Err(StorageError::NewerFormat {
-                name: name.to_string(),
-                found: u32_at(8),
-                supported: FORMAT,
-            });
-        }
+        // First: a header that a crash tore may claim any version. Later versions keep this place.
         if crc_fast::crc32_iscsi(&header[..FILE_HEADER - 4]) != u32_at(FILE_HEADER - 4) {
             return Err(StorageError::corrupt(
                 name,
                 8,
                 "its header's checksum does not match",
             ));
+        }
+        if u32_at(8) > FORMAT {
+            return Err(StorageError::NewerFormat {
+                name: name.to_string(),
+                found: u32_at(8),
+                supported: FORMAT,
+            });
         }
         Ok(Some(Self {
             number: u64_at(12),

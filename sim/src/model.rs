@@ -81,7 +81,7 @@ pub(crate) fn value_bytes(key: Key, commit: u64) -> Vec<u8> {
     };
     let mut bytes = commit.to_be_bytes().to_vec();
     bytes.resize(8 + len as usize, (mixed >> 16) as u8);
-    if mixed >> 60 == 0 && commit % 7 == 0 {
+    if mixed >> 60 == 0 && commit.is_multiple_of(7) {
         bytes.clear();
     }
     bytes

@@ -193,8 +193,8 @@ impl Core {
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let active = |core: &Arc<KeyspaceCore>| core.view.load().active.bytes();
         let any_sealed = cores.iter().any(|core| !core.view.load().sealed.is_empty());
-        let enough = self.shared.options.memtable_limit() * 5 / 2;
-        if any_sealed || cores.iter().map(active).sum::<usize>() < enough {
+        let limit = self.shared.options.memtable_limit();
+        if any_sealed || cores.iter().map(active).sum::<usize>() < most_in_memtables(limit) {
             return Ok(());
         }
         if let Some(largest) = cores.iter().max_by_key(|core| active(core)) {
@@ -237,7 +237,7 @@ impl Core {
         drop(keyspaces);
         // One sealed memtable is the normal case. From there on writers slow down.
         let by_memory = match sealed + active {
-            used if used >= limit * 5 / 2 => WAIT,
+            used if used >= most_in_memtables(limit) => WAIT,
             used if sealed > 0 => used.saturating_sub(limit * 3 / 2) * 1000 / limit,
             _ => 0,
         };
@@ -325,6 +325,11 @@ impl Core {
             self.shared.env.blobs.delete(&id.blob()).is_err()
         });
     }
+}
+
+/// Bytes in memtables at which writers wait.
+fn most_in_memtables(limit: usize) -> usize {
+    limit * 5 / 2
 }
 
 /// Errors after which this handle cannot know or change the manifest any more.

@@ -1,5 +1,6 @@
 //! Acceptance scenarios 23, 25, 27 (the memtable's life) and 28-38 (bounded resources). Scenario 24
 //! is in `view_and_pins_model.rs`, 26 in `crash_walk.rs`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

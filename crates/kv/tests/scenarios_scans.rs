@@ -1,4 +1,5 @@
 //! Acceptance scenarios 45-52: scans.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Acceptance scenarios 39-44 (version GC) and 80-83 (retention, without levels).
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

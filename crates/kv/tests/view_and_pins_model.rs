@@ -1,6 +1,7 @@
 //! Scenario 24 under a model checker: opening a scan against replacing the view and deleting what the
 //! old view named. The model is the protocol of `view.rs` and `garbage.rs`: a view owns a pin of its
 //! version; a scan owns its view; deletion looks at the pins and takes the names in one step.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use stateright::{Checker, Model, Property};
 

@@ -262,7 +262,7 @@ fn damage_in_a_table_is_found_by_verify_and_never_read_over() {
     fs::remove_file(&table).unwrap();
     db.run(&["verify"]).fails(4, &["1 problem"]);
     db.run(&["get", "key 0000"])
-        .fails(1, &[&name, "no such blob"]);
+        .fails(4, &[&name, "is not there"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Acceptance scenarios 53-56: which tables a compaction by hand takes.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Acceptance scenarios 72-74: statistics are exact.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Acceptance scenarios 57-59 (table format) and 60 (fixtures of released versions).
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -167,7 +168,7 @@ fn fixture_options() -> Options {
 #[test]
 fn s60_the_fixture_of_each_version_opens_and_reads_whole() {
     let mem = MemBlobs::new();
-    let from = LocalBlobs::existing(&fixture("v1")).unwrap();
+    let from = LocalBlobs::existing(fixture("v1")).unwrap();
     for blob in from.list("").unwrap() {
         mem.put(&blob.name, &from.get(&blob.name).unwrap()).unwrap();
     }

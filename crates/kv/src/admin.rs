@@ -237,17 +237,11 @@ impl Keyspace {
 impl Core {
     fn forget_memtables(&self, core: &KeyspaceCore) {
         let log = self.log.lock();
-        let mut sealed = 0;
         core.change(|view| {
-            sealed = view
-                .sealed
-                .iter()
-                .map(|memtable| memtable.bytes())
-                .sum::<usize>();
             view.with_memtables(Arc::new(Memtable::new(4096, log.number())), Vec::new())
         });
         drop(log);
-        self.forget_sealed(sealed);
+        self.note_memory();
     }
 
     pub(crate) fn stats(&self) -> Stats {

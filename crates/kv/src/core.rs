@@ -72,7 +72,7 @@ pub(crate) struct Kept {
 /// How much memory writes take, and how hard they are to be slowed.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Bytes in memtables that wait to be flushed.
+    /// Bytes in memtables that wait to be flushed, as last looked at.
     sealed: AtomicUsize,
     /// 0: writers run free; up to 1000: they slow down; above: they wait.
     pressure: AtomicUsize,
@@ -81,15 +81,6 @@ pub(crate) struct Memory {
 }
 
 const WAIT: usize = 1001;
-
-impl Memory {
-    pub(crate) fn with_sealed(bytes: usize) -> Self {
-        Self {
-            sealed: AtomicUsize::new(bytes),
-            ..Self::default()
-        }
-    }
-}
 
 impl Core {
     pub(crate) fn threaded(&self) -> bool {
@@ -123,17 +114,12 @@ impl Core {
 
     /// Puts the manifest's tables into the keyspace's view, without the memtable that was flushed.
     pub(crate) fn install(&self, core: &KeyspaceCore, flushed: Option<&Arc<Memtable>>) {
-        let mut freed = 0;
         core.change(|view| {
             let (current, pin) = self.pin_current();
             let is_left = |memtable: &&Arc<Memtable>| {
                 flushed.is_none_or(|flushed| !Arc::ptr_eq(memtable, flushed))
             };
             let sealed: Vec<_> = view.sealed.iter().filter(is_left).cloned().collect();
-            // When its keyspace was dropped meanwhile, it has been taken out already.
-            if sealed.len() < view.sealed.len() {
-                freed = flushed.map_or(0, |flushed| flushed.bytes());
-            }
             let Some(keyspace) = current.state.keyspace(core.id) else {
                 return view.with_memtables(view.active.clone(), sealed);
             };
@@ -148,7 +134,6 @@ impl Core {
                 pin,
             }
         });
-        self.memory.sealed.fetch_sub(freed, Ordering::Relaxed);
         self.note_memory();
         self.signals.room();
     }
@@ -165,17 +150,16 @@ impl Core {
     /// now on stands in log file `wal` or later. The caller holds the log.
     pub(crate) fn seal(&self, core: &KeyspaceCore, bytes: usize, wal: u64) {
         let capacity = bytes.max(self.shared.options.memtable_limit());
-        let mut grown = 0;
+        let mut grown = false;
         core.change(|view| {
             let mut sealed = view.sealed.clone();
             if view.active.wal().is_some() {
-                grown = view.active.bytes();
+                grown = true;
                 sealed.insert(0, view.active.clone());
             }
             view.with_memtables(Arc::new(Memtable::new(capacity, wal)), sealed)
         });
-        if grown > 0 {
-            self.memory.sealed.fetch_add(grown, Ordering::Relaxed);
+        if grown {
             self.note_memory();
             self.signals.flush();
         }
@@ -231,17 +215,23 @@ impl Core {
     pub(crate) fn note_memory(&self) {
         let options = &self.shared.options;
         let limit = options.memtable_limit();
-        let sealed = self.memory.sealed.load(Ordering::Relaxed);
+        let mut sealed = 0;
         let keyspaces = self.keyspaces.read();
         let mut active = 0;
         let mut level0 = 0;
         for core in keyspaces.values() {
             let view = core.view.load();
             active += view.active.bytes();
+            sealed += view
+                .sealed
+                .iter()
+                .map(|memtable| memtable.bytes())
+                .sum::<usize>();
             let runs = view.runs.iter().filter(|run| run.level == 0).count();
             level0 = level0.max(runs);
         }
         drop(keyspaces);
+        self.memory.sealed.store(sealed, Ordering::Relaxed);
         // One sealed memtable is the normal case. From there on writers slow down.
         let by_memory = match sealed + active {
             used if used >= most_in_memtables(limit) => WAIT,
@@ -261,12 +251,6 @@ impl Core {
             .store(by_memory.max(by_level0), Ordering::Relaxed);
         let reserve = (sealed + active).max(limit);
         self.shared.cache.set_memtables(reserve as u64);
-    }
-
-    /// Sealed memtables of this many bytes went without a flush.
-    pub(crate) fn forget_sealed(&self, bytes: usize) {
-        self.memory.sealed.fetch_sub(bytes, Ordering::Relaxed);
-        self.note_memory();
     }
 
     pub(crate) fn is_short_of_room(&self) -> bool {

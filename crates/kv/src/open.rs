@@ -89,15 +89,10 @@ impl Core {
         let segment_pins = Arc::new(Mutex::new(Pins::default()));
         let mut tables = Tables::new(env.blobs.clone(), shared.cache.clone());
         let times = std::mem::take(&mut replayed.times);
-        let mut sealed_bytes = 0;
         let mut keyspaces = BTreeMap::new();
         for keyspace in &current.state.keyspaces {
             let (_, pin) = SegmentPin::of_current(&segment_pins, &signals, || current.clone());
             let (active, sealed) = replayed.take(keyspace.id, log.number());
-            sealed_bytes += sealed
-                .iter()
-                .map(|memtable| memtable.bytes())
-                .sum::<usize>();
             let view = View {
                 active,
                 sealed,
@@ -132,7 +127,7 @@ impl Core {
             orphans: Mutex::default(),
             next_segment: AtomicU64::new(1),
             folder_lock: Mutex::new(lock),
-            memory: Memory::with_sealed(sealed_bytes),
+            memory: Memory::default(),
         });
         if recovered.gave_up {
             core.leave_log_behind(recovered.last)?;

@@ -193,9 +193,9 @@ impl World {
             .is_some_and(|at| self.store.calls() >= at)
         {
             self.report.faults += 1;
-            self.recover()?;
-            // The fault is over; what was stopped by it has been reopened.
+            // The fault is over; what it stopped is reopened, with a fault of its own perhaps.
             self.fault_waits_for = None;
+            self.recover()?;
         }
         Ok(())
     }

@@ -3,12 +3,14 @@
 
 use crate::db::Kv;
 use crate::error::Result;
+use crate::sst::format::TableMeta;
 use crate::state::DbState;
 use crate::types::Commit;
+use crate::types::SegmentId;
 use crate::wal::number_of;
 use serde::Serialize;
-use siltstone_storage::{Blobs, Env, ManifestStore, Wait};
-use std::collections::BTreeSet;
+use siltstone_storage::{Blobs, Env, ManifestStore, Role, Wait};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Bytes copied in one piece.
@@ -48,12 +50,24 @@ impl Kv {
             commit: core.shared.visible(),
             ..BackupStats::default()
         };
+        let target = Env {
+            blobs: to.clone(),
+            ..core.shared.env.clone()
+        };
         let there: BTreeSet<String> = to.list("")?.into_iter().map(|blob| blob.name).collect();
-        for stale in there.iter().filter(|name| number_of(name).is_some()) {
+        let known = tables_of(&target)?;
+        let floor = current.state.wal_floor;
+        let log = from.list("wal/")?;
+        // What an earlier state of the copy needs stays until the new one is there.
+        let is_stale = |name: &&String| {
+            number_of(name).is_some_and(|n| n >= floor)
+                && log.iter().all(|blob| blob.name != **name)
+        };
+        for stale in there.iter().filter(is_stale) {
             to.delete(stale)?;
         }
-        for blob in from.list("wal/")? {
-            if number_of(&blob.name).is_some_and(|n| n >= current.state.wal_floor) {
+        for blob in log {
+            if number_of(&blob.name).is_some_and(|n| n >= floor) {
                 let bytes = from.get(&blob.name)?;
                 // Space set aside at the end of a log is not worth copying.
                 let used = crate::inspect::wal(&**from, &blob.name, |_| {})?;
@@ -66,7 +80,8 @@ impl Kv {
         let live = current.state.tables.live();
         for (done, segment) in live.iter().enumerate() {
             let name = segment.id.blob();
-            if there.contains(&name) {
+            // A copy that was opened and written to may have given this name to another table.
+            if there.contains(&name) && known.get(&segment.id) == Some(&segment.meta) {
                 stats.kept_tables += 1;
             } else {
                 stats.copied_tables += 1;
@@ -77,19 +92,34 @@ impl Kv {
         let mut state: DbState = current.state.clone();
         let retired: Vec<_> = state.tables.retired().copied().collect();
         state.tables.remove_retired(&retired);
-        let target = Env {
-            blobs: to.clone(),
-            ..core.shared.env.clone()
-        };
         ManifestStore::publish(target, core.manifest.epoch(), state)?;
         let live: BTreeSet<String> = live.iter().map(|segment| segment.id.blob()).collect();
-        for old in there
-            .iter()
-            .filter(|name| name.starts_with("sst/") && !live.contains(*name))
-        {
+        let is_old = |name: &&String| {
+            let table = name.starts_with("sst/") && !live.contains(*name);
+            table || number_of(name).is_some_and(|n| n < floor)
+        };
+        for old in there.iter().filter(is_old) {
             to.delete(old)?;
         }
         Ok(stats)
+    }
+}
+
+/// The tables that the newest manifest of a backup lists, with what it says about them.
+fn tables_of(target: &Env) -> Result<BTreeMap<SegmentId, TableMeta>> {
+    let opened = ManifestStore::<DbState>::open(target.clone(), Role::Reader, || {
+        unreachable!("readers create nothing")
+    });
+    match opened {
+        Ok(manifest) => {
+            let state = &manifest.current().state;
+            let listed = state.tables.live().iter();
+            Ok(listed
+                .map(|segment| (segment.id, segment.meta.clone()))
+                .collect())
+        }
+        Err(error) if error.is_not_found() => Ok(BTreeMap::new()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -53,7 +53,7 @@ pub fn verify(
             cache.clone(),
         );
         let mut found = Found::default();
-        if let Err(error) = check_table(&table, &mut found) {
+        if let Err(error) = check_table(&table, env, &mut found) {
             report.problems.push(error.to_string());
         }
         report.tables += 1;
@@ -98,8 +98,20 @@ struct Found {
     commits: Option<(Commit, Commit)>,
 }
 
-fn check_table(table: &Table, found: &mut Found) -> Result<()> {
+fn check_table(table: &Table, env: &Env, found: &mut Found) -> Result<()> {
     let wrong = |what: String| Error::corrupt(table.id.blob(), 0, what);
+    let cache = Arc::new(BlockCache::new(8 << 20));
+    let file = Table::open_file(table.id, &table.id.blob(), env.blobs.clone(), cache)?;
+    // A table may have moved to another level since it was written.
+    let written = TableMeta {
+        level: table.meta.level,
+        ..file.meta.clone()
+    };
+    if written != table.meta {
+        return Err(wrong(
+            "its properties are not those the manifest gives".into(),
+        ));
+    }
     for handle in table.data_handles()? {
         let block = Arc::new(table.read_block(handle, Wait::Allowed)?);
         found.blocks += 1;

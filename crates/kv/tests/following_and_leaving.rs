@@ -1,5 +1,6 @@
 //! Readers that follow, keyspaces dropped in the middle of things, backups to used places, closing
 //! while others write.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

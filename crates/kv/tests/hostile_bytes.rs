@@ -1,6 +1,7 @@
 //! Damaged files: every byte flipped, every length cut, of a small table, log and manifest. Opening,
 //! reading and verifying answer rightly or with a typed error; never a panic, never a wrong value
 //! (scenario 57).
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

@@ -28,22 +28,32 @@ impl Batch {
 
     /// Sets `key` of `keyspace` to `value`.
     pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> &mut Self {
-        self.add(keyspace.core().id, Tag::PUT, key, value)
+        self.add(&Op {
+            keyspace: keyspace.core().id,
+            tag: Tag::PUT,
+            key,
+            value,
+        })
     }
 
     /// Deletes `key` of `keyspace`; one that is not there is already deleted.
     pub fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> &mut Self {
-        self.add(keyspace.core().id, Tag::DELETE, key, b"")
+        self.add(&Op {
+            keyspace: keyspace.core().id,
+            tag: Tag::DELETE,
+            key,
+            value: b"",
+        })
     }
 
-    fn add(&mut self, keyspace: KeyspaceId, tag: Tag, key: &[u8], value: &[u8]) -> &mut Self {
-        let op = Op {
+    pub(crate) fn add(&mut self, op: &Op<'_>) -> &mut Self {
+        let Op {
             keyspace,
-            tag,
             key,
             value,
-        };
-        frame::put_op(&mut self.ops, &op);
+            ..
+        } = *op;
+        frame::put_op(&mut self.ops, op);
         self.count += 1;
         self.user_bytes += key.len() + value.len();
         self.longest_key = self.longest_key.max(key.len());
@@ -54,6 +64,45 @@ impl Batch {
         self.footprint
             .add(keyspace, Memtable::entry_bytes(key.len(), value.len()));
         self
+    }
+
+    /// Visits every write in order.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Op<'_>)) {
+        let mut at = 0;
+        while at < self.ops.len() {
+            let op = frame::get_op(&self.ops, &mut at).expect("the batch encoded it");
+            visit(&op);
+        }
+    }
+
+    /// Where the batch stands now, to come back to.
+    pub(crate) fn mark(&self) -> BatchMark {
+        BatchMark {
+            ops: self.ops.len(),
+            kept: self.clone_without_ops(),
+        }
+    }
+
+    /// Undoes what was added since `mark`, which is one of its own.
+    pub(crate) fn truncate(&mut self, mark: &BatchMark) {
+        let mut ops = std::mem::take(&mut self.ops);
+        ops.truncate(mark.ops);
+        *self = Self {
+            ops,
+            ..mark.kept.clone()
+        };
+    }
+
+    fn clone_without_ops(&self) -> Self {
+        Self {
+            ops: Vec::new(),
+            count: self.count,
+            user_bytes: self.user_bytes,
+            footprint: self.footprint.clone(),
+            longest_key: self.longest_key,
+            shortest_key: self.shortest_key,
+            longest_value: self.longest_value.clone(),
+        }
     }
 
     /// Number of writes.
@@ -70,6 +119,14 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+}
+
+/// Where a batch stood.
+#[derive(Debug, Clone)]
+pub(crate) struct BatchMark {
+    ops: usize,
+    /// Everything but the operations.
+    kept: Batch,
 }
 
 /// How many bytes of memtable each keyspace needs for some writes.

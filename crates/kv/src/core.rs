@@ -11,6 +11,7 @@ use crate::signals::Signals;
 use crate::state::{CommitTimes, DbState};
 use crate::stats::add;
 use crate::sync_thread::SyncThread;
+use crate::transaction::registry::Registry;
 use crate::types::{Commit, KeyspaceId, SegmentId};
 use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
 use crate::wal::log::Log;
@@ -57,6 +58,7 @@ pub(crate) struct Core {
     pub(crate) next_segment: AtomicU64,
     pub(crate) folder_lock: Mutex<Option<FolderLock>>,
     pub(crate) memory: Memory,
+    pub(crate) transactions: Registry,
 }
 
 /// What must be kept, as it stood at one moment.
@@ -308,6 +310,7 @@ impl Core {
     /// What compaction must keep, and the newest durable commit, seen in one moment. A newer one may
     /// be lost in a crash; what it pushes out of the window would be missed then.
     pub(crate) fn held_and_head(&self) -> Kept {
+        self.expire_transactions();
         let durable = self.log.lock().durable();
         let (mut held, head) = self.shared.held.with(|| self.shared.visible().min(durable));
         let now = self.shared.env.clock.now();

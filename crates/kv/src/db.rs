@@ -126,6 +126,7 @@ impl Kv {
             footprint: &batch.footprint,
             user_bytes: batch.user_bytes as u64,
             durability,
+            check: None,
         })?;
         Ok(PutStats {
             commit,
@@ -149,11 +150,12 @@ impl Kv {
             footprint: &batch.footprint,
             user_bytes: batch.user_bytes as u64,
             durability,
+            check: None,
         };
         self.inner.core.submit(&mut write)
     }
 
-    fn check_batch(&self, batch: &Batch) -> Result<()> {
+    pub(crate) fn check_batch(&self, batch: &Batch) -> Result<()> {
         let options = &self.inner.core.shared.options;
         if batch.shortest_key == 0 {
             check_key(b"", options)?;
@@ -436,6 +438,7 @@ impl Keyspace {
             footprint: &footprint,
             user_bytes: (key.len() + value.len()) as u64,
             durability,
+            check: None,
         })
     }
 
@@ -537,6 +540,7 @@ impl Read for Keyspace {
                     commit,
                     shared: shared.clone(),
                     hold: None,
+                    overlay: None,
                 });
             }
         }
@@ -557,6 +561,7 @@ impl Core {
             footprint: &footprint,
             user_bytes: (op.key.len() + op.value.len()) as u64,
             durability,
+            check: None,
         })
     }
 

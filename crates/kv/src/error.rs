@@ -1,7 +1,9 @@
 //! What can go wrong in the engine: what, where, and what to do.
 
+use crate::transaction::guard::Touched;
 use crate::types::Commit;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The result of an engine call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -145,6 +147,54 @@ pub enum Error {
     CompactionLost {
         /// The input that was gone.
         segment: String,
+    },
+    /// A transaction came second: what it read or wrote was written since it began.
+    #[error(
+        "conflict in keyspace {keyspace:?}: {touched} was written at commit {commit}, after the transaction's snapshot at commit {snapshot}. Begin again"
+    )]
+    Conflict {
+        /// The keyspace.
+        keyspace: String,
+        /// The key or range.
+        touched: Touched,
+        /// The commit that the transaction reads at.
+        snapshot: Commit,
+        /// The commit that came first.
+        commit: Commit,
+    },
+    /// The transaction stood idle for too long and was ended.
+    #[error(
+        "the transaction was ended after it had not been used for {idle:?}; nothing of it was written. Begin again, or raise `transaction_idle`"
+    )]
+    TransactionExpired {
+        /// How long it was not used.
+        idle: Duration,
+    },
+    /// The transaction is over.
+    #[error("the transaction {how}; begin another")]
+    TransactionOver {
+        /// How it ended.
+        how: &'static str,
+    },
+    /// No open transaction has this number.
+    #[error("no transaction {id} is open: it never was, or it has ended")]
+    UnknownTransaction {
+        /// The number asked for.
+        id: u64,
+    },
+    /// Too many transactions are open.
+    #[error(
+        "{limit} transactions are open, and no more are allowed. End some, or raise `max_transactions`"
+    )]
+    TooManyTransactions {
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// A savepoint that cannot be rolled back to.
+    #[error("the savepoint {what}")]
+    Savepoint {
+        /// Why not.
+        what: &'static str,
     },
     /// A checkpoint name that is taken or unknown.
     #[error("checkpoint {name:?}: {what}")]

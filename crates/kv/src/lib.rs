@@ -44,6 +44,7 @@ mod sst;
 mod state;
 mod stats;
 mod sync_thread;
+mod transaction;
 mod types;
 mod varint;
 mod verify;
@@ -74,5 +75,7 @@ pub use stats::{
     CompactStats, FlushStats, GetStats, KeyspaceStats, LevelStats, PutStats, ScanStats, Source,
     Stats, Totals,
 };
+pub use transaction::guard::Touched;
+pub use transaction::{Isolation, Savepoint, Transaction, TransactionKeyspace};
 pub use types::{Commit, KeyspaceId, SegmentId};
 pub use verify::{VerifyReport, verify};

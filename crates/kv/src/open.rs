@@ -11,6 +11,7 @@ use crate::shared::Shared;
 use crate::signals::Signals;
 use crate::state::{CommitTimes, DbState, KeyspaceState};
 use crate::sync_thread::SyncThread;
+use crate::transaction::registry::Registry;
 use crate::types::{Commit, KeyspaceId};
 use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
 use crate::wal::frame::Op;
@@ -133,6 +134,7 @@ impl Core {
             next_segment: AtomicU64::new(1),
             folder_lock: Mutex::new(lock),
             memory: Memory::default(),
+            transactions: Registry::default(),
         });
         if recovered.gave_up {
             core.leave_log_behind(recovered.last)?;

@@ -45,6 +45,11 @@ pub struct Options {
     pub wal_recovery: WalRecovery,
     /// How long a reader's pin holds without being renewed. Default 60 s.
     pub reader_lease: Duration,
+    /// Transactions open at once; one more is refused. Default 10,000.
+    pub max_transactions: usize,
+    /// A transaction that is not used for this long is ended, so that history can go on without it.
+    /// Default 60 s.
+    pub transaction_idle: Duration,
     /// Idle time after which level 0 is merged down although it is small. Default 1 s.
     pub settle_after: Duration,
 }
@@ -68,6 +73,8 @@ impl Default for Options {
             background: Background::Threads,
             wal_recovery: WalRecovery::Strict,
             reader_lease: Duration::from_secs(60),
+            max_transactions: 10_000,
+            transaction_idle: Duration::from_secs(60),
             settle_after: Duration::from_secs(1),
         }
     }
@@ -88,6 +95,7 @@ impl Options {
             ("max_value_bytes", self.max_value_bytes, 1, 1024 * MIB),
             ("max_batch_bytes", self.max_batch_bytes, 1, 1024 * MIB),
             ("max_scans", self.max_scans, 1, 1_000_000),
+            ("max_transactions", self.max_transactions, 1, 1_000_000),
             ("max_compactions", self.max_compactions, 1, 64),
             ("level0_trigger", self.level0_trigger, 2, 1_000),
             ("level0_stop", self.level0_stop, self.level0_trigger, 10_000),

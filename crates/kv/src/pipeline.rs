@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::memtable::{Entry, Memtable};
 use crate::options::{Background, Durability};
 use crate::stats::add;
+use crate::transaction::in_flight::{Check, InFlight};
 use crate::types::{Commit, KeyspaceId};
 use crate::waiter::{Outcome, Waiter};
 use crate::wal::frame;
@@ -76,6 +77,8 @@ pub(crate) struct Queue {
     spare: Option<Group>,
     next: Commit,
     leading: bool,
+    /// What open transactions must know of.
+    pub(crate) in_flight: InFlight,
 }
 
 impl Queue {
@@ -86,7 +89,13 @@ impl Queue {
             spare: Some(Group::default()),
             next: Commit(head.0 + 1),
             leading: false,
+            in_flight: InFlight::default(),
         }
+    }
+
+    /// The number that the next write gets.
+    pub(crate) fn next(&self) -> Commit {
+        self.next
     }
 
     fn take(&mut self) -> Group {
@@ -110,6 +119,8 @@ pub(crate) struct Write<'a> {
     pub(crate) footprint: &'a Footprint,
     pub(crate) user_bytes: u64,
     pub(crate) durability: Durability,
+    /// A transaction's: what must not have been written meanwhile.
+    pub(crate) check: Option<Check<'a>>,
 }
 
 /// A write that has its number and waits for its group.
@@ -137,15 +148,29 @@ impl Core {
             std::thread::yield_now();
             queue = self.queue.lock();
         }
-        let commit = queue.next;
-        let group = &mut queue.group;
+        let Queue {
+            group,
+            next,
+            in_flight,
+            ..
+        } = &mut *queue;
+        let commit = *next;
+        // In the step that gives the number: nobody comes between check and commit.
+        if let Some(check) = &write.check
+            && let Err(conflict) = in_flight.check(check)
+        {
+            drop(queue);
+            return Err(self.conflict(conflict, check.snapshot));
+        }
         if write.ops > 0 {
             if group.commits == 0 {
                 group.first = commit;
             }
             group.commits += 1;
             crate::varint::put(&mut group.payload, write.ops);
+            let start = group.payload.len();
             (write.encode)(&mut group.payload);
+            in_flight.record(commit, &group.payload[start..], self.shared.visible());
             group.footprint.merge(write.footprint);
             group.user_bytes += write.user_bytes;
         } else {
@@ -463,12 +488,22 @@ impl Core {
 
     /// Makes every write so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.barrier(Durability::Durable)
+    }
+
+    /// Waits until every write so far is visible.
+    pub(crate) fn pass_through(&self) -> Result<()> {
+        self.barrier(Durability::Buffered)
+    }
+
+    fn barrier(&self, durability: Durability) -> Result<()> {
         let mut barrier = Write {
             encode: &mut |_| {},
             ops: 0,
             footprint: &Footprint::default(),
             user_bytes: 0,
-            durability: Durability::Durable,
+            durability,
+            check: None,
         };
         self.write(&mut barrier).map(|_| ())
     }

@@ -10,6 +10,7 @@ use crate::scan::{Scan, ScanOptions};
 use crate::sst::filter;
 use crate::sst::table::{Lookup, ReadState};
 use crate::stats::{GetStats, Source, add};
+use crate::transaction::overlay::Overlay;
 use crate::types::{Commit, Tag};
 use crate::view::View;
 use bytes::Bytes;
@@ -198,6 +199,8 @@ pub struct ReadAt {
     pub(crate) shared: Arc<crate::shared::Shared>,
     /// Keeps a snapshot's commit while a scan lives on without the snapshot.
     pub(crate) hold: Option<Arc<crate::snapshot::CommitPin>>,
+    /// A transaction's own writes, and its notes.
+    pub(crate) overlay: Option<Overlay>,
 }
 
 /// A view, borrowed cheaply for a point read or held for longer.
@@ -238,6 +241,9 @@ impl ReadAt {
     ) -> Result<Option<Bytes>> {
         check_key(key, &self.shared.options)?;
         add(&self.shared.counters.gets, 1);
+        if let Some(overlay) = &self.overlay {
+            overlay.note_key(key);
+        }
         let best = self.lookup(key, wait, stats)?;
         if self.view.limited {
             self.refuse_truncated(key, wait)?;
@@ -245,7 +251,18 @@ impl ReadAt {
         Ok(best.filter(|best| best.tag.is_put()).map(|best| best.value))
     }
 
+    /// True when a version with this commit is there for this read.
+    #[inline]
+    pub(crate) fn sees(&self, commit: Commit) -> bool {
+        commit <= self.commit || self.overlay.as_ref().is_some_and(|own| own.sees(commit))
+    }
+
     fn lookup(&self, key: &[u8], wait: Wait, stats: &mut GetStats) -> Result<Option<Best>> {
+        if let Some(overlay) = &self.overlay
+            && let Some(own) = self.lookup_own(overlay, key, stats)
+        {
+            return Ok(Some(own));
+        }
         for (at, table) in self.view.memtables().enumerate() {
             if let Some(entry) = table.get(key, self.commit) {
                 stats.records_scanned += 1;
@@ -263,6 +280,18 @@ impl ReadAt {
             }
         }
         self.lookup_in_tables(key, wait, stats)
+    }
+
+    fn lookup_own(&self, overlay: &Overlay, key: &[u8], stats: &mut GetStats) -> Option<Best> {
+        let own = overlay.memtable.as_ref()?;
+        let entry = own.get(key, overlay.upto)?;
+        stats.records_scanned += 1;
+        stats.source = Source::Transaction;
+        Some(Best {
+            commit: entry.commit,
+            tag: entry.tag,
+            value: Bytes::copy_from_slice(entry.value),
+        })
     }
 
     fn lookup_in_tables(

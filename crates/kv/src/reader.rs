@@ -361,6 +361,7 @@ impl Read for ReaderKeyspace {
             view: ViewRef::Guard(view),
             shared: inner.shared.clone(),
             hold: None,
+            overlay: None,
         })
     }
 }

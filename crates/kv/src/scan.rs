@@ -6,11 +6,13 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::merge::MergeCursor;
+use crate::memtable::MemCursor;
+use crate::merge::{MergeCursor, Source};
 use crate::permits::{CancelToken, Permit};
 use crate::read::{KeyRange, ReadAt};
 use crate::sst::table::ReadState;
 use crate::stats::ScanStats;
+use crate::transaction::overlay::{Overlay, ScanNote};
 use crate::types::{Commit, Tag};
 use bytes::Bytes;
 use siltstone_storage::Wait;
@@ -89,6 +91,8 @@ struct Open {
     thinned: Option<(Vec<u8>, Commit)>,
     /// Backward: a version of `key` newer than the commit has been seen.
     newer_seen: bool,
+    /// A transaction's: where it is noted how far the scan has read.
+    note: Option<ScanNote>,
     _permit: Permit,
 }
 
@@ -105,6 +109,12 @@ impl Scan {
             true => (Vec::new(), 0),
             false => at.view.sources(range.borrowed(), at.commit, &state),
         };
+        let mut sources = sources;
+        let own = at.overlay.as_ref().and_then(|own| own.memtable.clone());
+        if let Some(own) = own {
+            sources.insert(0, Source::Memory(MemCursor::new(own)));
+        }
+        let note = at.overlay.as_ref().and_then(Overlay::note_scan);
         let stats = ScanStats {
             commit: at.commit,
             sources: sources.len() as u64,
@@ -126,6 +136,7 @@ impl Scan {
                 candidate: None,
                 thinned: None,
                 newer_seen: false,
+                note,
                 _permit: permit,
             }),
             state,
@@ -191,11 +202,28 @@ impl Scan {
             Order::Reverse => open.backward(&mut self.key, &mut self.value, &mut self.stats)?,
         };
         if self.row == Row::None {
+            open.note_end();
             self.close();
             return Ok(false);
         }
+        if open.note.is_some() {
+            self.note_row();
+        }
         self.stats.rows += 1;
         Ok(true)
+    }
+
+    /// Notes for a transaction that it has read as far as the current row.
+    fn note_row(&self) {
+        if let Some(open) = &self.open
+            && let Some(note) = &open.note
+        {
+            let (start, end) = open.range.borrowed();
+            match open.options.order {
+                Order::Forward => note.read_to(start, self.key()),
+                Order::Reverse => note.read_down_to(self.key(), end),
+            }
+        }
     }
 
     /// The key of the current row; empty when there is none.
@@ -240,6 +268,13 @@ impl Scan {
 }
 
 impl Open {
+    /// Notes for a transaction that it has read everything.
+    fn note_end(&self) {
+        if let Some(note) = &self.note {
+            note.read(self.range.clone());
+        }
+    }
+
     fn check_alive(&self) -> Result<()> {
         if self
             .options
@@ -295,7 +330,7 @@ impl Open {
             self.moving = true;
             let here = self.merge.key();
             let commit = self.merge.commit();
-            if commit > self.at.commit {
+            if !self.at.sees(commit) {
                 let marked = self.merge.tag().is_truncated() && !self.at.is_exact();
                 self.thinned = marked.then(|| (here.to_vec(), commit));
                 continue;
@@ -349,7 +384,7 @@ impl Open {
             stats.records_scanned += 1;
             self.moving = true;
             let commit = self.merge.commit();
-            if commit <= self.at.commit {
+            if self.at.sees(commit) {
                 self.candidate = Some(self.merge.tag());
                 value.clear();
                 value.extend_from_slice(self.merge.value());

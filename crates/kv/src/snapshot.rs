@@ -128,6 +128,7 @@ impl Read for Snapshot {
             commit: self.pin.commit,
             shared,
             hold: Some(self.pin.clone()),
+            overlay: None,
         })
     }
 }

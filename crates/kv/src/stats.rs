@@ -12,6 +12,8 @@ pub enum Source {
     /// Nowhere.
     #[default]
     None,
+    /// The transaction's own writes.
+    Transaction,
     /// The active memtable.
     Memtable,
     /// A memtable that waits to be flushed.
@@ -24,6 +26,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::None => f.write_str("nowhere"),
+            Source::Transaction => f.write_str("the transaction"),
             Source::Memtable => f.write_str("memtable"),
             Source::SealedMemtable => f.write_str("sealed memtable"),
             Source::Table(id) => id.fmt(f),

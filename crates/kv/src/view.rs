@@ -114,6 +114,34 @@ impl View {
         (sources, skipped)
     }
 
+    /// Cursors over everything that may hold a key of the range with a commit after `commit`.
+    pub(crate) fn sources_after(
+        &self,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        commit: Commit,
+        state: &Arc<ReadState>,
+    ) -> Vec<Source> {
+        let (start, end) = range;
+        let mut sources: Vec<Source> = self
+            .memtables()
+            .filter(|table| table.max_commit() > commit)
+            .map(|table| Source::Memory(MemCursor::new(table.clone())))
+            .collect();
+        for run in self.runs.iter().filter(|run| run.max_commit > commit) {
+            let wanted = |table: &&Arc<Table>| {
+                table.meta.max_commit > commit
+                    && start.is_none_or(|start| table.meta.max_key.as_slice() >= start)
+                    && end.is_none_or(|end| table.meta.min_key.as_slice() < end)
+            };
+            let tables: Vec<_> = run.tables.iter().filter(wanted).cloned().collect();
+            if !tables.is_empty() {
+                let part = Run::new(run.level, tables);
+                sources.push(Source::Run(RunCursor::new(&part, state.clone())));
+            }
+        }
+        sources
+    }
+
     pub(crate) fn with_memtables(&self, active: Arc<Memtable>, sealed: Vec<Arc<Memtable>>) -> View {
         View {
             active,

@@ -392,10 +392,13 @@ impl Core {
     }
 
     pub(crate) fn tombstones_aged(&self, history: &History) -> Commit {
-        match history.tombstone_age.is_zero() {
+        let aged = match history.tombstone_age.is_zero() {
             true => Commit::MAX,
             false => self.aged(history.tombstone_age),
-        }
+        };
+        // An open transaction must find that a key was deleted since it began.
+        self.oldest_transaction()
+            .map_or(aged, |oldest| aged.min(oldest))
     }
 }
 

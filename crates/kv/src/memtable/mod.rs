@@ -101,6 +101,15 @@ impl Memtable {
         (entry.key == key).then_some(entry)
     }
 
+    /// Visits every entry in order.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(Entry<'_>)) {
+        let mut node = self.list.first();
+        while node != 0 {
+            visit(self.list.entry(node));
+            node = self.list.next(node);
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries() == 0
     }

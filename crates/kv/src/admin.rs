@@ -48,14 +48,8 @@ impl Kv {
             if state.keyspaces.iter().any(|k| k.name == name) {
                 return Err(bad("it exists already"));
             }
-            let keyspace = KeyspaceState {
-                id: KeyspaceId(state.next_keyspace),
-                name: name.to_string(),
-                options: options.clone(),
-                flushed: Commit::ZERO,
-                limited: false,
-                dropped: Commit::ZERO,
-            };
+            let id = KeyspaceId(state.next_keyspace);
+            let keyspace = KeyspaceState::new(id, name, options.clone());
             state.next_keyspace += 1;
             state.keyspaces.push(keyspace.clone());
             created = Some(keyspace);
@@ -64,19 +58,10 @@ impl Kv {
         let keyspace = created.expect("the edit was applied");
         let (_, pin) = engine.pin_current();
         let log = engine.log.lock();
-        let view = View {
-            active: Arc::new(Memtable::new(
-                engine.shared.options.memtable_limit(),
-                log.number(),
-            )),
-            sealed: Vec::new(),
-            runs: Vec::new().into(),
-            options: Arc::new(keyspace.options.clone()),
-            dropped: Commit::ZERO,
-            limited: keyspace.is_limited(),
-            seen: Commit::ZERO,
-            pin,
-        };
+        let limit = engine.shared.options.memtable_limit();
+        let memtable = Arc::new(Memtable::new(limit, log.number()));
+        let memtables = (memtable, Vec::new());
+        let view = View::new(&keyspace, memtables, Vec::new().into(), Commit::ZERO, pin);
         let core = Arc::new(new_core(&keyspace, view));
         engine.keyspaces.write().insert(keyspace.id, core.clone());
         Ok(Keyspace::new(self.clone(), core))

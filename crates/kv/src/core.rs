@@ -130,16 +130,9 @@ impl Core {
             let Some(keyspace) = current.state.keyspace(core.id) else {
                 return view.with_memtables(view.active.clone(), sealed);
             };
-            View {
-                active: view.active.clone(),
-                sealed,
-                runs: self.tables.lock().runs(&current.state, core.id),
-                options: Arc::new(keyspace.options.clone()),
-                dropped: keyspace.dropped,
-                limited: keyspace.is_limited(),
-                seen: Commit::ZERO,
-                pin,
-            }
+            let runs = self.tables.lock().runs(&current.state, core.id);
+            let memtables = (view.active.clone(), sealed);
+            View::new(keyspace, memtables, runs, Commit::ZERO, pin)
         });
         self.note_memory();
         self.signals.room();

@@ -10,7 +10,7 @@ use crate::memtable::Memtable;
 use crate::open::OpenStats;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::pipeline::{Submitted, Write};
-use crate::read::{Read, ReadAt, ViewRef, check_key, check_retained};
+use crate::read::{KeyRange, Read, ReadAt, ViewRef, check_key, check_retained, operator_of};
 use crate::signals::Wake;
 use crate::snapshot::{HeldCommits, Scope, Snapshot};
 use crate::state::DEFAULT_KEYSPACE;
@@ -24,6 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A key-value database open for writing. Clones are handles of the same database; the last one
 /// closes it.
@@ -119,6 +120,7 @@ impl Kv {
             });
         }
         self.check_batch(batch)?;
+        let batch = &*self.settled(batch)?;
         let retries = core.admit(batch.user_bytes)?;
         let commit = core.write(&mut Write {
             encode: &mut |out| out.extend_from_slice(&batch.ops),
@@ -140,10 +142,12 @@ impl Kv {
     pub fn write_async(&self, batch: &Batch, durability: Durability) -> WriteFuture {
         let checked = self
             .check_batch(batch)
-            .and_then(|()| self.inner.core.shared.check_writable());
-        if let Err(error) = checked {
-            return WriteFuture::failed(error);
-        }
+            .and_then(|()| self.inner.core.shared.check_writable())
+            .and_then(|()| self.settled(batch));
+        let batch = match &checked {
+            Ok(batch) => &**batch,
+            Err(error) => return WriteFuture::failed(error.clone()),
+        };
         let mut write = Write {
             encode: &mut |out| out.extend_from_slice(&batch.ops),
             ops: batch.count,
@@ -153,6 +157,20 @@ impl Kv {
             check: None,
         };
         self.inner.core.submit(&mut write)
+    }
+
+    /// The batch as it is written.
+    pub(crate) fn settled<'a>(&self, batch: &'a Batch) -> Result<std::borrow::Cow<'a, Batch>> {
+        let core = &self.inner.core;
+        batch.settled(|id| {
+            let keyspace = core.keyspaces.read().get(&id).cloned();
+            // Writes to a keyspace that was dropped go nowhere, whatever they say.
+            let (options, name) = match &keyspace {
+                Some(keyspace) => (keyspace.view.load().options.clone(), keyspace.name.as_str()),
+                None => Default::default(),
+            };
+            operator_of(&options, &core.shared.options, name)
+        })
     }
 
     pub(crate) fn check_batch(&self, batch: &Batch) -> Result<()> {
@@ -250,10 +268,7 @@ impl Kv {
                 return Ok(());
             }
             if compacting {
-                core.shared
-                    .env
-                    .clock
-                    .sleep(std::time::Duration::from_millis(5));
+                core.shared.env.clock.sleep(Duration::from_millis(5));
             }
         }
     }
@@ -398,6 +413,51 @@ impl Keyspace {
     /// As [`Keyspace::put`].
     pub fn delete_with(&self, key: &[u8], durability: Durability) -> Result<PutStats> {
         self.write_one(Tag::DELETE, key, b"", durability)
+    }
+
+    /// Sets `key` to `value` for as long as `ttl`, durably; then it is gone: for every read, at
+    /// every commit.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn put_ttl(&self, key: &[u8], value: &[u8], ttl: Duration) -> Result<PutStats> {
+        let mut batch = Batch::new();
+        batch.put_ttl(self, key, value, ttl);
+        self.kv.write(&batch, Durability::Durable)
+    }
+
+    /// Changes `key` by `operand` as the keyspace's merge operator says, durably. Nothing is read:
+    /// the value is worked out by whoever reads it, or by compaction.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`]; [`Error::NoMergeOperator`]; [`Error::Merge`] for a malformed operand.
+    pub fn merge(&self, key: &[u8], operand: &[u8]) -> Result<PutStats> {
+        self.merge_with(key, operand, Durability::Durable)
+    }
+
+    /// As [`Keyspace::merge`], as durable as asked.
+    ///
+    /// # Errors
+    /// As [`Keyspace::merge`].
+    pub fn merge_with(
+        &self,
+        key: &[u8],
+        operand: &[u8],
+        durability: Durability,
+    ) -> Result<PutStats> {
+        let mut batch = Batch::new();
+        batch.merge(self, key, operand);
+        self.kv.write(&batch, durability)
+    }
+
+    /// Deletes every key of `range`, durably, with one small record whatever it holds.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn delete_range(&self, range: &KeyRange) -> Result<PutStats> {
+        let mut batch = Batch::new();
+        batch.delete_range(self, range);
+        self.kv.write(&batch, Durability::Durable)
     }
 
     /// As [`Keyspace::put_with`], for a task: nothing blocks.
@@ -704,16 +764,13 @@ impl Core {
         let keyspaces = self.keyspaces.read();
         let level0 =
             |core: &Arc<KeyspaceCore>| core.view.load().runs.iter().any(|run| run.level == 0);
-        keyspaces.values().any(level0) && !self.shared.is_stopped()
+        (keyspaces.values().any(level0) || self.may_hollow()) && !self.shared.is_stopped()
     }
 
     /// Waits a little before failed work is tried again.
     fn note_failed_work(&self) {
         if self.shared.check_writable().is_ok() {
-            self.shared
-                .env
-                .clock
-                .sleep(std::time::Duration::from_millis(100));
+            self.shared.env.clock.sleep(Duration::from_millis(100));
             self.signals.flush();
             self.signals.compact();
         }

@@ -196,6 +196,36 @@ pub enum Error {
         /// Why not.
         what: &'static str,
     },
+    /// Operands that cannot be merged with what is there.
+    #[error(
+        "key {key:?}: operator {operator:?} cannot merge: {what}. Put or delete the key to go on"
+    )]
+    Merge {
+        /// Start of the key.
+        key: String,
+        /// The operator.
+        operator: String,
+        /// Its reason.
+        what: String,
+    },
+    /// The keyspace has no merge operator, or one that this process does not know.
+    #[error("keyspace {keyspace:?} {what}. Known operators: {known}")]
+    NoMergeOperator {
+        /// The keyspace.
+        keyspace: String,
+        /// What is missing.
+        what: String,
+        /// The operators there are.
+        known: String,
+    },
+    /// A condition did not hold.
+    #[error("key {key:?}: the condition does not hold: {found}; nothing was written")]
+    ConditionFailed {
+        /// Start of the key.
+        key: String,
+        /// What was found instead.
+        found: String,
+    },
     /// A checkpoint name that is taken or unknown.
     #[error("checkpoint {name:?}: {what}")]
     Checkpoint {

@@ -1,12 +1,14 @@
 //! Flush: a sealed memtable becomes a table of level 0, then the log it stood in may go.
 
 use crate::compaction::output::{Output, Outputs};
+use crate::compaction::outside::Others;
 use crate::compaction::run::{Dropped, dropped_up_to};
 use crate::compaction::versions::{Rules, VersionFilter};
 use crate::core::{Core, Kept};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::memtable::{MemCursor, Memtable};
+use crate::range_delete::RangeTree;
 use crate::retention::Retention;
 use crate::stats::{FlushStats, add};
 use crate::types::Commit;
@@ -132,17 +134,28 @@ impl Core {
         let Kept { held, head, now } = self.held_and_head();
         let retention = Retention::new(head, &view.options.history, held);
         let times = self.times.lock().clone();
+        let own_ranges = memtable.ranges().all();
+        let all_ranges = view.ranges.iter().chain(&own_ranges).cloned();
+        let ranges = RangeTree::new(all_ranges.collect());
+        let operator = self.operator_of(&view.options);
         let rules = Rules {
             retention: &retention,
             history: &view.options.history,
             limited: view.limited,
             aged: Commit::ZERO,
             tombstones_aged: self.tombstones_aged(&view.options.history),
+            ranges: &ranges,
+            operator: operator.as_deref(),
+            now: now.max(view.expired),
         };
-        let outside: Vec<_> = view.tables().cloned().collect();
-        let mut filter = VersionFilter::new(rules, |key: &[u8], _| {
-            outside.iter().any(|table| table.meta.covers(key))
-        });
+        let newer = view
+            .memtables()
+            .filter(|other| !Arc::ptr_eq(other, memtable));
+        let outside = Others {
+            tables: view.tables().cloned().collect(),
+            memtables: newer.cloned().collect(),
+        };
+        let mut filter = VersionFilter::new(rules, outside);
         let spec = Output {
             level: 0,
             base: memtable.min_commit(),
@@ -151,6 +164,7 @@ impl Core {
                 times.time_of(memtable.max_commit()).unwrap_or_default(),
             ),
             table_bytes: u64::MAX,
+            cleared: ranges.newest_of_all(),
         };
         let mut outputs = Outputs::new(self, core, &view.options, spec);
         let mut cursor = MemCursor::new(memtable.clone());
@@ -167,6 +181,7 @@ impl Core {
         }
         filter.finish(&mut outputs)?;
         let dropped = filter.dropped();
+        let expired = filter.any_expired();
         let written = outputs.finish()?;
         let made: Vec<_> = written.iter().map(|(id, _)| *id).collect();
         let flushed = memtable.max_commit();
@@ -177,6 +192,7 @@ impl Core {
                 gone: dropped_up_to(&retention, Some(flushed)),
                 history: &view.options.history,
                 now,
+                expired,
             };
             match state.keyspace_mut(core.id) {
                 None => overtaken = Some(Overtaken::ByDrop),
@@ -186,6 +202,10 @@ impl Core {
                     if dropped > 0 {
                         keyspace.dropped = keyspace.dropped.max(rules.gone);
                     }
+                    if expired {
+                        keyspace.expired = keyspace.expired.max(now);
+                    }
+                    keyspace.range_deletes.extend(own_ranges.iter().cloned());
                 }
             }
             if overtaken.is_some() {
@@ -202,6 +222,7 @@ impl Core {
                     .append(segment)
                     .map_err(crate::compaction::lost)?;
             }
+            state.forget_range_deletes(core.id);
             state.head = state.head.max(log.durable);
             state.wal_floor = state.wal_floor.max(log.floor);
             state.times = times.clone();

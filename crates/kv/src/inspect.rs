@@ -6,6 +6,7 @@ use crate::sst::block::BlockCursor;
 use crate::sst::format::TableMeta;
 use crate::sst::table::Table;
 use crate::state::DbState;
+pub use crate::types::Kind;
 use crate::types::{Commit, KeyspaceId, SegmentId};
 use crate::wal::{FILE_HEADER, FileHeader, frame, number_of};
 use bytes::Bytes;
@@ -27,9 +28,12 @@ pub struct RawEntry {
     pub keyspace: KeyspaceId,
     /// The commit that wrote it.
     pub commit: Commit,
-    /// The key.
+    /// What it does.
+    pub kind: Kind,
+    /// The key; of a range deletion the start.
     pub key: Bytes,
-    /// The value; `None` for a deletion.
+    /// The value; `None` for a deletion. Of a range deletion the end, empty when it has none; of a
+    /// merge the operands, each with its length before it.
     pub value: Option<Bytes>,
 }
 
@@ -58,15 +62,19 @@ pub fn table(
                 keyspace: table.meta.keyspace,
                 commit: cursor.commit(),
                 key: Bytes::copy_from_slice(cursor.key()),
-                value: cursor
-                    .tag()
-                    .is_put()
-                    .then(|| Bytes::copy_from_slice(cursor.value())),
+                kind: cursor.tag().kind(),
+                value: shown(cursor.tag(), cursor.value()),
             })?;
             cursor.next().ok_or_else(damaged)?;
         }
     }
     Ok(table.meta.clone())
+}
+
+/// What stands for an entry's value: a put's without its time, operands and range ends as stored.
+fn shown(tag: crate::types::Tag, stored: &[u8]) -> Option<Bytes> {
+    let value = &stored[crate::ttl::prefix(tag, stored)..];
+    (!tag.is_delete()).then(|| Bytes::copy_from_slice(value))
 }
 
 /// A record of a log file.
@@ -106,7 +114,8 @@ pub fn wal(blobs: &dyn Blobs, name: &str, mut visit: impl FnMut(WalRecord)) -> R
                 keyspace: op.keyspace,
                 commit,
                 key: Bytes::copy_from_slice(op.key),
-                value: op.tag.is_put().then(|| Bytes::copy_from_slice(op.value)),
+                kind: op.tag.kind(),
+                value: shown(op.tag, op.value),
             });
         });
         if !whole {

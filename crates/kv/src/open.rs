@@ -98,17 +98,9 @@ impl Core {
         let mut keyspaces = BTreeMap::new();
         for keyspace in &current.state.keyspaces {
             let (_, pin) = SegmentPin::of_current(&segment_pins, &signals, || current.clone());
-            let (active, sealed) = replayed.take(keyspace.id, log.number());
-            let view = View {
-                active,
-                sealed,
-                runs: tables.runs(&current.state, keyspace.id),
-                options: Arc::new(keyspace.options.clone()),
-                dropped: keyspace.dropped,
-                limited: keyspace.is_limited(),
-                seen: Commit::ZERO,
-                pin,
-            };
+            let memtables = replayed.take(keyspace.id, log.number());
+            let runs = tables.runs(&current.state, keyspace.id);
+            let view = View::new(keyspace, memtables, runs, Commit::ZERO, pin);
             keyspaces.insert(keyspace.id, Arc::new(new_core(keyspace, view)));
         }
         shared.publish(recovered.last);

@@ -2,7 +2,9 @@
 //! the struct; [`Options::check`] runs at open.
 
 use crate::error::{Error, Result};
+use crate::operator::MergeOperator;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 const MIB: usize = 1 << 20;
@@ -39,6 +41,8 @@ pub struct Options {
     pub level1_bytes: u64,
     /// Size at which a compaction starts a new table, in bytes. Default 64 MiB.
     pub table_bytes: u64,
+    /// Merge operators beside the built-in ones.
+    pub merge_operators: Vec<Arc<dyn MergeOperator>>,
     /// Who does background work.
     pub background: Background,
     /// What to do with a log that is damaged in the middle.
@@ -70,6 +74,7 @@ impl Default for Options {
             level0_stop: 40,
             level1_bytes: 256 * MIB as u64,
             table_bytes: 64 * MIB as u64,
+            merge_operators: Vec::new(),
             background: Background::Threads,
             wal_recovery: WalRecovery::Strict,
             reader_lease: Duration::from_secs(60),
@@ -218,6 +223,9 @@ pub struct KeyspaceOptions {
     pub filter_bits: u8,
     /// Size of a block before compression, in bytes. Default 8 KiB, 512 bytes to 1 MiB.
     pub block_bytes: u32,
+    /// The operator that merges are resolved with: built in (`counter`, `append`, `max`,
+    /// `set-union`, `json-merge-patch`), or one of [`Options::merge_operators`]. Default: none.
+    pub merge_operator: Option<String>,
 }
 
 impl Default for KeyspaceOptions {
@@ -227,6 +235,7 @@ impl Default for KeyspaceOptions {
             compression: Compression::default(),
             filter_bits: 10,
             block_bytes: 8 * 1024,
+            merge_operator: None,
         }
     }
 }

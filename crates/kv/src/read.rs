@@ -3,18 +3,21 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result, show_key};
+use crate::memtable::MemCursor;
 use crate::merge::MergeCursor;
-use crate::options::Options;
+use crate::operator::{self, Fold, MergeOperator};
+use crate::options::{KeyspaceOptions, Options};
 use crate::retention::Retention;
 use crate::scan::{Scan, ScanOptions};
 use crate::sst::filter;
 use crate::sst::table::{Lookup, ReadState};
 use crate::stats::{GetStats, Source, add};
 use crate::transaction::overlay::Overlay;
-use crate::types::{Commit, Tag};
+use crate::ttl;
+use crate::types::{Commit, Kind, Tag};
 use crate::view::View;
 use bytes::Bytes;
-use siltstone_storage::Wait;
+use siltstone_storage::{Timestamp, Wait};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
@@ -248,7 +251,117 @@ impl ReadAt {
         if self.view.limited {
             self.refuse_truncated(key, wait)?;
         }
-        Ok(best.filter(|best| best.tag.is_put()).map(|best| best.value))
+        match best {
+            Some(best) if best.tag.is_plain_put() && !self.has_ranges() => Ok(Some(best.value)),
+            Some(best) => self.resolve(key, best, wait, stats),
+            None => Ok(None),
+        }
+    }
+
+    /// What the newest entry of a key comes to: it may be hidden by the deletion of a range, have
+    /// expired, or say only how to change what is below it.
+    fn resolve(
+        &self,
+        key: &[u8],
+        best: Best,
+        wait: Wait,
+        stats: &mut GetStats,
+    ) -> Result<Option<Bytes>> {
+        let range_deleted = self.range_deleted(key);
+        if range_deleted.is_some_and(|at| at > best.commit) {
+            return Ok(None);
+        }
+        match best.tag.kind() {
+            Kind::Put if ttl::is_expired(best.tag, &best.value, || self.now()) => Ok(None),
+            Kind::Put => Ok(Some(best.value.slice(ttl::prefix(best.tag, &best.value)..))),
+            Kind::Merge => self.fold(key, range_deleted, wait, stats).map(Some),
+            Kind::Delete | Kind::RangeDelete => Ok(None),
+        }
+    }
+
+    /// Gathers the operands of `key` down to its value and merges them.
+    fn fold(
+        &self,
+        key: &[u8],
+        range_deleted: Option<Commit>,
+        wait: Wait,
+        stats: &mut GetStats,
+    ) -> Result<Bytes> {
+        let operator = self.operator()?;
+        let state = Arc::new(ReadState::new(wait));
+        let after = [key, b"\0"].concat();
+        let mut merge = MergeCursor::new(self.sources((Some(key), Some(&after)), &state).0);
+        merge.seek(key, Commit::MAX)?;
+        let mut fold = Fold::default();
+        let mut base = None;
+        let mut last = None;
+        while merge.valid() && merge.key() == key {
+            let commit = merge.commit();
+            // A twin that a log replay made counts once.
+            if self.sees(commit) && last != Some(commit) {
+                if range_deleted.is_some_and(|at| at > commit) {
+                    break;
+                }
+                last = Some(commit);
+                stats.records_scanned += 1;
+                let (tag, value) = (merge.tag(), merge.value());
+                if !tag.is_merge() {
+                    base = self.value_of_put(tag, value).map(<[u8]>::to_vec);
+                    break;
+                }
+                fold.add(value);
+            }
+            merge.next()?;
+        }
+        fold.finish(&*operator, key, base.as_deref())
+            .map(Bytes::from)
+    }
+
+    /// The value of an entry that is no merge, when it has one.
+    pub(crate) fn value_of_put<'a>(&self, tag: Tag, stored: &'a [u8]) -> Option<&'a [u8]> {
+        let gone = !tag.is_put() || ttl::is_expired(tag, stored, || self.now());
+        (!gone).then(|| &stored[ttl::prefix(tag, stored)..])
+    }
+
+    /// The time by which values have expired.
+    fn now(&self) -> Timestamp {
+        self.shared.env.clock.now().max(self.view.expired)
+    }
+
+    /// The merge operator of the keyspace.
+    pub(crate) fn operator(&self) -> Result<Arc<dyn MergeOperator>> {
+        operator_of(&self.view.options, &self.shared.options, "this")
+    }
+
+    /// True when deletions of ranges must be asked for.
+    #[inline]
+    pub(crate) fn has_ranges(&self) -> bool {
+        let own = self.overlay.as_ref().and_then(|own| own.memtable.as_ref());
+        self.view.has_ranges() || own.is_some_and(|own| own.has_ranges())
+    }
+
+    /// The newest deletion of a range that holds `key`, for this read.
+    pub(crate) fn range_deleted(&self, key: &[u8]) -> Option<Commit> {
+        let own = self.overlay.as_ref().and_then(|overlay| {
+            let own = overlay.memtable.as_ref()?;
+            own.ranges().newest(key, overlay.upto)
+        });
+        own.max(self.view.range_deleted(key, self.commit))
+    }
+
+    /// Cursors over everything that this read may find something in, newest first, and the number
+    /// of tables left out.
+    pub(crate) fn sources(
+        &self,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        state: &Arc<ReadState>,
+    ) -> (Vec<crate::merge::Source>, u64) {
+        let (mut sources, skipped) = self.view.sources(range, self.commit, state);
+        let own = self.overlay.as_ref().and_then(|own| own.memtable.clone());
+        if let Some(own) = own.filter(|own| !own.is_empty()) {
+            sources.insert(0, crate::merge::Source::Memory(MemCursor::new(own)));
+        }
+        (sources, skipped)
     }
 
     /// True when a version with this commit is there for this read.
@@ -386,10 +499,27 @@ impl ReadAt {
 
 #[derive(Debug)]
 struct Best {
-    #[expect(dead_code, reason = "shown by Debug")]
     commit: Commit,
     tag: Tag,
     value: Bytes,
+}
+
+/// The merge operator of a keyspace with `options`.
+pub(crate) fn operator_of(
+    options: &KeyspaceOptions,
+    all: &Options,
+    keyspace: &str,
+) -> Result<Arc<dyn MergeOperator>> {
+    let missing = |what| Error::NoMergeOperator {
+        keyspace: keyspace.to_string(),
+        what,
+        known: operator::known(all),
+    };
+    let Some(name) = &options.merge_operator else {
+        return Err(missing("has no merge operator; set one".into()));
+    };
+    all.operator(name)
+        .ok_or_else(|| missing(format!("has the merge operator {name:?}, unknown here")))
 }
 
 #[inline]

@@ -288,17 +288,9 @@ impl Inner {
         for keyspace in &state.keyspaces {
             let (_, pin) =
                 SegmentPin::of_current(&self.segment_pins, &self.signals, || current.clone());
-            let (active, sealed) = replayed.take(keyspace.id, 0);
-            let view = View {
-                active,
-                sealed,
-                runs: self.tables.lock().runs(state, keyspace.id),
-                options: Arc::new(keyspace.options.clone()),
-                dropped: keyspace.dropped,
-                limited: keyspace.is_limited(),
-                seen: found.last,
-                pin,
-            };
+            let memtables = replayed.take(keyspace.id, 0);
+            let runs = self.tables.lock().runs(state, keyspace.id);
+            let view = View::new(keyspace, memtables, runs, found.last, pin);
             let core = match known.get(&keyspace.id) {
                 Some(core) => {
                     core.change(|_| view);

@@ -6,8 +6,8 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::memtable::MemCursor;
-use crate::merge::{MergeCursor, Source};
+use crate::merge::MergeCursor;
+use crate::operator::{self, Fold};
 use crate::permits::{CancelToken, Permit};
 use crate::read::{KeyRange, ReadAt};
 use crate::sst::table::ReadState;
@@ -85,8 +85,18 @@ struct Open {
     moving: bool,
     /// `key` holds the last key met.
     has_key: bool,
-    /// Backward: the newest visible version of `key` so far.
+    /// Deletions of ranges must be asked for.
+    has_ranges: bool,
+    /// The newest deletion of a range that holds `key`.
+    range_deleted: Option<Commit>,
+    /// Forward: the operands of `key` met so far, and the last one's commit.
+    fold: Option<(Fold, Commit)>,
+    /// Backward: the newest visible value of `key` so far.
     candidate: Option<Tag>,
+    /// Backward: the operands of `key` above that, oldest first.
+    operands: Vec<u8>,
+    /// Backward: the commit of the last of them.
+    last_operand: Option<Commit>,
     /// Forward: the last version passed is newer than the commit and carries the truncated mark.
     thinned: Option<(Vec<u8>, Commit)>,
     /// Backward: a version of `key` newer than the commit has been seen.
@@ -107,13 +117,9 @@ impl Scan {
         let state = Arc::new(ReadState::new(Wait::Allowed));
         let (sources, tables_skipped) = match range.is_empty() {
             true => (Vec::new(), 0),
-            false => at.view.sources(range.borrowed(), at.commit, &state),
+            false => at.sources(range.borrowed(), &state),
         };
-        let mut sources = sources;
-        let own = at.overlay.as_ref().and_then(|own| own.memtable.clone());
-        if let Some(own) = own {
-            sources.insert(0, Source::Memory(MemCursor::new(own)));
-        }
+        let has_ranges = at.has_ranges();
         let note = at.overlay.as_ref().and_then(Overlay::note_scan);
         let stats = ScanStats {
             commit: at.commit,
@@ -133,7 +139,12 @@ impl Scan {
                 placed: false,
                 moving: false,
                 has_key: false,
+                has_ranges,
+                range_deleted: None,
+                fold: None,
                 candidate: None,
+                operands: Vec::new(),
+                last_operand: None,
                 thinned: None,
                 newer_seen: false,
                 note,
@@ -198,7 +209,7 @@ impl Scan {
             open.place()?;
         }
         self.row = match open.options.order {
-            Order::Forward => open.forward(&mut self.key, &mut self.stats)?,
+            Order::Forward => open.forward(&mut self.key, &mut self.value, &mut self.stats)?,
             Order::Reverse => open.backward(&mut self.key, &mut self.value, &mut self.stats)?,
         };
         if self.row == Row::None {
@@ -306,7 +317,12 @@ impl Open {
         Ok(())
     }
 
-    fn forward(&mut self, key: &mut Vec<u8>, stats: &mut ScanStats) -> Result<Row> {
+    fn forward(
+        &mut self,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+        stats: &mut ScanStats,
+    ) -> Result<Row> {
         loop {
             if self.moving {
                 self.merge.next()?;
@@ -323,6 +339,10 @@ impl Open {
             {
                 return Err(self.at.truncated(newer, *oldest_kept));
             }
+            if self.fold.is_some() && (ended || self.merge.key() != key.as_slice()) {
+                // All versions of `key` have been seen; the next one is looked at again.
+                return self.finish_fold(key, None, value);
+            }
             if ended {
                 return Ok(Row::None);
             }
@@ -336,15 +356,72 @@ impl Open {
                 continue;
             }
             if self.has_key && here == key.as_slice() {
+                if self.fold.is_some()
+                    && let Some(row) = self.go_on_folding(key, value)?
+                {
+                    return Ok(row);
+                }
                 continue;
             }
             key.clear();
             key.extend_from_slice(here);
             self.has_key = true;
-            if self.merge.tag().is_put() {
+            if self.has_ranges {
+                self.range_deleted = self.at.range_deleted(key);
+                if self.range_deleted.is_some_and(|at| at > commit) {
+                    continue;
+                }
+            }
+            let tag = self.merge.tag();
+            if tag.is_plain_put() {
                 return Ok(Row::InPlace);
             }
+            if tag.is_merge() {
+                let mut fold = Fold::default();
+                fold.add(self.merge.value());
+                self.fold = Some((fold, commit));
+            } else if let Some(found) = self.at.value_of_put(tag, self.merge.value()) {
+                value.clear();
+                value.extend_from_slice(found);
+                return Ok(Row::Copied);
+            }
         }
+    }
+
+    /// Looks at the next older version of a key whose operands are being gathered; the row, when
+    /// it is the last one needed.
+    fn go_on_folding(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Row>> {
+        let commit = self.merge.commit();
+        let Some((fold, last)) = &mut self.fold else {
+            return Ok(None);
+        };
+        if *last == commit {
+            // A twin that a log replay made counts once.
+            return Ok(None);
+        }
+        *last = commit;
+        if self.range_deleted.is_some_and(|at| at > commit) {
+            return self.finish_fold(key, None, value).map(Some);
+        }
+        let tag = self.merge.tag();
+        if tag.is_merge() {
+            fold.add(self.merge.value());
+            return Ok(None);
+        }
+        let base = self.at.value_of_put(tag, self.merge.value());
+        let base = base.map(<[u8]>::to_vec);
+        self.finish_fold(key, base, value).map(Some)
+    }
+
+    fn finish_fold(
+        &mut self,
+        key: &[u8],
+        base: Option<Vec<u8>>,
+        value: &mut Vec<u8>,
+    ) -> Result<Row> {
+        let (fold, _) = self.fold.take().unwrap_or_default();
+        *value = fold.finish(&*self.at.operator()?, key, base.as_deref())?;
+        Ok(Row::Copied)
     }
 
     fn backward(
@@ -367,7 +444,7 @@ impl Open {
             if self.has_key && (ended || self.merge.key() != key.as_slice()) {
                 // All versions of `key` have been seen; the next one is looked at again.
                 self.has_key = false;
-                if self.candidate.take().is_some_and(Tag::is_put) {
+                if self.finish_backward(key, value)? {
                     return Ok(Row::Copied);
                 }
             }
@@ -379,15 +456,17 @@ impl Open {
                 key.extend_from_slice(self.merge.key());
                 self.has_key = true;
                 self.candidate = None;
+                self.operands.clear();
                 self.newer_seen = false;
+                if self.has_ranges {
+                    self.range_deleted = self.at.range_deleted(key);
+                }
             }
             stats.records_scanned += 1;
             self.moving = true;
             let commit = self.merge.commit();
             if self.at.sees(commit) {
-                self.candidate = Some(self.merge.tag());
-                value.clear();
-                value.extend_from_slice(self.merge.value());
+                self.take_backward(commit, value);
             } else if !self.newer_seen {
                 // The oldest version above the commit: does it say that some are gone below it?
                 if self.merge.tag().is_truncated() && !self.at.is_exact() {
@@ -396,6 +475,41 @@ impl Open {
                 self.newer_seen = true;
             }
         }
+    }
+
+    /// Takes in a version that is newer than all of its key so far.
+    fn take_backward(&mut self, commit: Commit, value: &mut Vec<u8>) {
+        if self.range_deleted.is_some_and(|at| at > commit) {
+            return;
+        }
+        let tag = self.merge.tag();
+        if tag.is_merge() {
+            if self.last_operand != Some(commit) {
+                self.last_operand = Some(commit);
+                self.operands.extend_from_slice(self.merge.value());
+            }
+            return;
+        }
+        self.operands.clear();
+        self.candidate = None;
+        if let Some(found) = self.at.value_of_put(tag, self.merge.value()) {
+            self.candidate = Some(tag);
+            value.clear();
+            value.extend_from_slice(found);
+        }
+    }
+
+    /// True when the key that was left behind has a value, which `value` then holds.
+    fn finish_backward(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+        self.last_operand = None;
+        let base = self.candidate.take();
+        if self.operands.is_empty() {
+            return Ok(base.is_some());
+        }
+        let base = base.map(|_| value.as_slice());
+        *value = operator::apply(&*self.at.operator()?, key, base, &self.operands)?;
+        self.operands.clear();
+        Ok(true)
     }
 }
 

@@ -2,10 +2,11 @@
 //! starts, and which commits belong to which time. A value; edits make new values.
 
 use crate::options::KeyspaceOptions;
+use crate::range_delete::RangeDelete;
 use crate::sst::format::TableMeta;
 use crate::types::{Commit, KeyspaceId, SegmentId};
 use serde::{Deserialize, Serialize};
-use siltstone_storage::{ManifestState, SegmentLog, Timestamp};
+use siltstone_storage::{ManifestState, Segment, SegmentLog, Timestamp};
 use std::time::Duration;
 
 /// The keyspace that every database has.
@@ -26,9 +27,27 @@ pub struct KeyspaceState {
     pub limited: bool,
     /// Versions that only commits up to this one could read may be gone.
     pub dropped: Commit,
+    /// Deletions of ranges that may hide something in a table.
+    pub range_deletes: Vec<RangeDelete>,
+    /// Values that expired up to then may be gone from tables.
+    pub expired: Timestamp,
 }
 
 impl KeyspaceState {
+    /// A keyspace with nothing in it.
+    pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Self {
+        Self {
+            id,
+            name: name.to_string(),
+            options,
+            flushed: Commit::ZERO,
+            limited: false,
+            dropped: Commit::ZERO,
+            range_deletes: Vec::new(),
+            expired: Timestamp::default(),
+        }
+    }
+
     /// True when reads must look for marks of removed versions.
     pub(crate) fn is_limited(&self) -> bool {
         self.limited || self.options.history.truncates()
@@ -72,14 +91,7 @@ impl DbState {
     pub(crate) fn first(options: KeyspaceOptions) -> Self {
         Self {
             tables: SegmentLog::new(),
-            keyspaces: vec![KeyspaceState {
-                id: KeyspaceId(0),
-                name: DEFAULT_KEYSPACE.to_string(),
-                options,
-                flushed: Commit::ZERO,
-                limited: false,
-                dropped: Commit::ZERO,
-            }],
+            keyspaces: vec![KeyspaceState::new(KeyspaceId(0), DEFAULT_KEYSPACE, options)],
             next_keyspace: 1,
             wal_floor: 1,
             head: Commit::ZERO,
@@ -94,6 +106,25 @@ impl DbState {
 
     pub(crate) fn keyspace_mut(&mut self, id: KeyspaceId) -> Option<&mut KeyspaceState> {
         self.keyspaces.iter_mut().find(|keyspace| keyspace.id == id)
+    }
+
+    /// Forgets the range deletions of a keyspace that hide nothing any more: every table that they
+    /// meet was written after them, or went through a compaction that left nothing for them to hide.
+    pub(crate) fn forget_range_deletes(&mut self, id: KeyspaceId) {
+        let Self {
+            keyspaces, tables, ..
+        } = self;
+        let keyspace = keyspaces.iter_mut().find(|keyspace| keyspace.id == id);
+        let Some(keyspace) = keyspace.filter(|keyspace| !keyspace.range_deletes.is_empty()) else {
+            return;
+        };
+        let of_keyspace = |segment: &&Segment<SegmentId, TableMeta>| segment.meta.keyspace == id;
+        let tables: Vec<_> = tables.live().iter().filter(of_keyspace).collect();
+        keyspace.range_deletes.retain(|deleted| {
+            tables
+                .iter()
+                .any(|segment| segment.meta.may_hold_hidden_by(deleted))
+        });
     }
 
     /// Takes out the checkpoints whose lease has ended at `now`, before anything is dropped that

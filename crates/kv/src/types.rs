@@ -69,27 +69,82 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// What an entry does, and whether older versions of its key were thinned away below it.
+/// What an entry does, and what else there is to know about it.
 ///
-/// One byte, the same in memtable, log and table: the low bits are the kind, the high bit the mark.
+/// One byte, the same in memtable, log and table: two bits for the kind, a bit for a value that
+/// expires, and the high bit when older versions of its key were thinned away below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag(u8);
+
+/// What an entry does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Deletes its key.
+    Delete,
+    /// Sets its key to its value.
+    Put,
+    /// Changes what its key is set to; the value is a list of operands.
+    Merge,
+    /// Deletes a range: the key is its start and the value its end.
+    RangeDelete,
+}
 
 impl Tag {
     pub(crate) const DELETE: Tag = Tag(0);
     pub(crate) const PUT: Tag = Tag(1);
+    pub(crate) const MERGE: Tag = Tag(2);
+    pub(crate) const RANGE_DELETE: Tag = Tag(3);
+    /// A put whose value starts with the time at which it expires.
+    pub(crate) const PUT_EXPIRING: Tag = Tag(1 | Self::EXPIRES);
+    const KIND: u8 = 3;
+    const EXPIRES: u8 = 0x04;
     const TRUNCATED: u8 = 0x80;
 
     pub(crate) fn from_byte(byte: u8) -> Option<Tag> {
-        (byte & !Self::TRUNCATED <= 1).then_some(Tag(byte))
+        let tag = Tag(byte);
+        let known = byte & !(Self::KIND | Self::EXPIRES | Self::TRUNCATED) == 0;
+        (known && (!tag.expires() || tag.is_put())).then_some(tag)
     }
 
     pub(crate) fn byte(self) -> u8 {
         self.0
     }
 
+    pub(crate) fn kind(self) -> Kind {
+        match self.0 & Self::KIND {
+            0 => Kind::Delete,
+            1 => Kind::Put,
+            2 => Kind::Merge,
+            _ => Kind::RangeDelete,
+        }
+    }
+
     pub(crate) fn is_put(self) -> bool {
-        self.0 & 1 == 1
+        self.0 & Self::KIND == 1
+    }
+
+    /// A put with nothing to look into.
+    #[inline]
+    pub(crate) fn is_plain_put(self) -> bool {
+        self.0 & !Self::TRUNCATED == 1
+    }
+
+    pub(crate) fn is_delete(self) -> bool {
+        self.0 & Self::KIND == 0
+    }
+
+    pub(crate) fn is_merge(self) -> bool {
+        self.0 & Self::KIND == 2
+    }
+
+    pub(crate) fn is_range_delete(self) -> bool {
+        self.0 & Self::KIND == 3
+    }
+
+    /// True when the value starts with the time at which it expires.
+    pub(crate) fn expires(self) -> bool {
+        self.0 & Self::EXPIRES != 0
     }
 
     pub(crate) fn is_truncated(self) -> bool {
@@ -98,6 +153,11 @@ impl Tag {
 
     pub(crate) fn truncated(self) -> Tag {
         Tag(self.0 | Self::TRUNCATED)
+    }
+
+    /// Another kind, with the same mark.
+    pub(crate) fn turned_into(self, kind: Tag) -> Tag {
+        Tag(kind.0 | self.0 & Self::TRUNCATED)
     }
 }
 

@@ -175,7 +175,7 @@ fn check_entry(table: &Table, cursor: &BlockCursor, found: &mut Found) -> Result
         }
     }
     found.entries += 1;
-    found.tombstones += u64::from(!cursor.tag().is_put());
+    found.tombstones += u64::from(cursor.tag().is_delete());
     found.raw_bytes += (key.len() + cursor.value().len()) as u64;
     found.first_key.get_or_insert_with(|| key.to_vec());
     let (min, max) = found.commits.unwrap_or((cursor.commit(), cursor.commit()));

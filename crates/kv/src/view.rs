@@ -6,14 +6,15 @@ use crate::cache::BlockCache;
 use crate::memtable::{MemCursor, Memtable};
 use crate::merge::Source;
 use crate::options::KeyspaceOptions;
+use crate::range_delete::{RangeDelete, RangeTree};
 use crate::signals::Signals;
 use crate::sst::run::{Run, RunCursor};
 use crate::sst::table::{ReadState, Table};
-use crate::state::DbState;
+use crate::state::{DbState, KeyspaceState};
 use crate::types::{Commit, KeyspaceId, SegmentId};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use siltstone_storage::{Blobs, Numbered, Pins};
+use siltstone_storage::{Blobs, Numbered, Pins, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -63,6 +64,10 @@ pub(crate) struct View {
     /// Those that may hold the newest commits first.
     pub(crate) runs: Arc<[Run]>,
     pub(crate) options: Arc<KeyspaceOptions>,
+    /// Deletions of ranges that came with flushed memtables.
+    pub(crate) ranges: Arc<RangeTree>,
+    /// Values that expired up to then are gone, whatever the clock says.
+    pub(crate) expired: Timestamp,
     /// Commits up to this one are readable only where something holds them.
     pub(crate) dropped: Commit,
     /// Reads must look for marks of versions that were removed inside the window.
@@ -73,6 +78,50 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// A keyspace as `state` describes it; `seen` is for readers.
+    pub(crate) fn new(
+        state: &KeyspaceState,
+        (active, sealed): (Arc<Memtable>, Vec<Arc<Memtable>>),
+        runs: Arc<[Run]>,
+        seen: Commit,
+        pin: Arc<SegmentPin>,
+    ) -> Self {
+        Self {
+            active,
+            sealed,
+            runs,
+            options: Arc::new(state.options.clone()),
+            ranges: Arc::new(RangeTree::new(state.range_deletes.clone())),
+            expired: state.expired,
+            dropped: state.dropped,
+            limited: state.is_limited(),
+            seen,
+            pin,
+        }
+    }
+
+    /// True when deletions of ranges must be asked for.
+    #[inline]
+    pub(crate) fn has_ranges(&self) -> bool {
+        !self.ranges.is_empty() || self.memtables().any(|memtable| memtable.has_ranges())
+    }
+
+    /// The newest deletion of a range that holds `key`, up to `upto`.
+    pub(crate) fn range_deleted(&self, key: &[u8], upto: Commit) -> Option<Commit> {
+        let in_memory = self.memtables().filter(|memtable| memtable.has_ranges());
+        in_memory
+            .filter_map(|memtable| memtable.ranges().newest(key, upto))
+            .chain(self.ranges.newest(key, upto))
+            .max()
+    }
+
+    /// All deletions of ranges.
+    pub(crate) fn range_deletes(&self) -> Vec<RangeDelete> {
+        let in_memory = self.memtables().filter(|memtable| memtable.has_ranges());
+        let in_memory = in_memory.flat_map(|memtable| memtable.ranges().all());
+        in_memory.chain(self.ranges.iter().cloned()).collect()
+    }
+
     /// All memtables, newest first.
     pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         std::iter::once(&self.active).chain(&self.sealed)
@@ -148,6 +197,8 @@ impl View {
             sealed,
             runs: self.runs.clone(),
             options: self.options.clone(),
+            ranges: self.ranges.clone(),
+            expired: self.expired,
             dropped: self.dropped,
             limited: self.limited,
             seen: self.seen,

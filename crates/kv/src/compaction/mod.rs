@@ -2,6 +2,7 @@
 //! append-aware replacement (`run`).
 
 pub(crate) mod output;
+pub(crate) mod outside;
 pub(crate) mod pick;
 pub(crate) mod run;
 pub(crate) mod versions;

@@ -1,13 +1,13 @@
 //! The tables that a flush or a compaction writes: started when the first entry comes, split at a
 //! size but never inside a key, deleted when anything fails.
 
-use crate::compaction::versions::Sink;
+use crate::compaction::versions::{Kept, Sink};
 use crate::core::Core;
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::sst::format::TableMeta;
 use crate::sst::writer::{TableSpec, TableWriter};
-use crate::types::{Commit, SegmentId, Tag};
+use crate::types::{Commit, SegmentId};
 use crate::view::KeyspaceCore;
 use siltstone_storage::Timestamp;
 
@@ -19,6 +19,8 @@ pub(crate) struct Output {
     pub(crate) base: Commit,
     pub(crate) times: (Timestamp, Timestamp),
     pub(crate) table_bytes: u64,
+    /// Deletions of ranges up to this commit are looked at.
+    pub(crate) cleared: Commit,
 }
 
 /// Tables being written.
@@ -81,6 +83,7 @@ impl<'a> Outputs<'a> {
                     base: self.output.base,
                     times: self.output.times,
                     created: self.engine.shared.env.clock.now(),
+                    cleared: self.output.cleared,
                 };
                 self.started.push(spec.segment);
                 let blobs = &*self.engine.shared.env.blobs;
@@ -93,8 +96,12 @@ impl<'a> Outputs<'a> {
 }
 
 impl Sink for Outputs<'_> {
-    fn keep(&mut self, key: &[u8], commit: Commit, tag: Tag, value: &[u8]) -> Result<()> {
-        self.writer(key)?.add(key, commit, tag, value)?;
+    fn keep(&mut self, key: &[u8], kept: Kept<'_>) -> Result<()> {
+        let writer = self.writer(key)?;
+        writer.add(key, kept.commit, kept.tag, kept.value)?;
+        if let Some(commit) = kept.hidden_at {
+            writer.note_hidden(commit);
+        }
         if self.output.table_bytes < u64::MAX && self.last_key != key {
             self.last_key.clear();
             self.last_key.extend_from_slice(key);

@@ -1,6 +1,8 @@
 //! Which tables to compact. Pure: from a list of tables to a plan.
 
 use crate::options::Options;
+use crate::range_delete::RangeDelete;
+use crate::retention::Retention;
 use crate::sst::format::TableMeta;
 use crate::types::SegmentId;
 use siltstone_storage::Timestamp;
@@ -149,6 +151,32 @@ pub(crate) fn leveled(
         }
     }
     None
+}
+
+/// A table of which much can go although nothing is written over it: all of it was deleted with a
+/// range, or half of it has expired.
+pub(crate) fn hollow(
+    tables: &[Candidate<'_>],
+    claimed: &BTreeSet<SegmentId>,
+    ranges: &[RangeDelete],
+    retention: &Retention,
+    now: Timestamp,
+) -> Option<Plan> {
+    let deleted = |meta: &TableMeta| {
+        ranges.iter().any(|range| {
+            meta.max_commit < range.commit
+                && range.covers_all(&meta.min_key, &meta.max_key)
+                && !retention.needs(meta.min_commit, Some(range.commit))
+        })
+    };
+    let table = tables.iter().find(|table| {
+        !claimed.contains(&table.id)
+            && (deleted(table.meta) || table.meta.expired(now) * 2 >= table.meta.entries.max(1))
+    })?;
+    Some(Plan {
+        inputs: vec![table.id],
+        level: table.meta.level,
+    })
 }
 
 /// All of level 0 with what it meets in level 1.

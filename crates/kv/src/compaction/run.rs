@@ -6,13 +6,15 @@
 
 use crate::compaction::lost;
 use crate::compaction::output::{Output, Outputs};
+use crate::compaction::outside::Others;
 use crate::compaction::pick::{self, Candidate, CompactOptions, Mood, Plan};
 use crate::compaction::versions::{Rules, VersionFilter};
 use crate::core::{Core, Kept};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::merge::{MergeCursor, Source};
-use crate::options::History;
+use crate::operator::MergeOperator;
+use crate::options::{History, KeyspaceOptions};
 use crate::retention::Retention;
 use crate::sst::format::TableMeta;
 use crate::sst::run::{Run, RunCursor};
@@ -20,7 +22,7 @@ use crate::sst::table::{ReadState, Table};
 use crate::state::{DbState, KeyspaceState};
 use crate::stats::{CompactStats, add};
 use crate::types::{Commit, SegmentId};
-use crate::view::KeyspaceCore;
+use crate::view::{KeyspaceCore, View};
 use siltstone_storage::{Segment, Timestamp, Wait};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -73,7 +75,11 @@ impl Core {
             let picked = self.claim(|claimed| {
                 let current = self.manifest.current();
                 let tables = candidates(&current.state, &core);
-                pick::leveled(&tables, claimed, &self.shared.options, mood)
+                let leveled = pick::leveled(&tables, claimed, &self.shared.options, mood);
+                leveled.or_else(|| match mood {
+                    Mood::Idle => self.pick_hollow(&core, &current.state, &tables, claimed),
+                    Mood::Busy => None,
+                })
             });
             if let Some((plan, _claim)) = picked {
                 let stats = self.compact_tables(&core, &plan);
@@ -85,6 +91,30 @@ impl Core {
             }
         }
         Ok(false)
+    }
+
+    /// A table that is not worth its room any more.
+    fn pick_hollow(
+        &self,
+        core: &KeyspaceCore,
+        state: &DbState,
+        tables: &[Candidate<'_>],
+        claimed: &BTreeSet<SegmentId>,
+    ) -> Option<Plan> {
+        let keyspace = state.keyspace(core.id)?;
+        if keyspace.range_deletes.is_empty() && tables.iter().all(|t| t.meta.expiring == 0) {
+            return None;
+        }
+        let Kept { held, head, now } = self.held_and_head();
+        let retention = Retention::new(head, &keyspace.options.history, held);
+        pick::hollow(tables, claimed, &keyspace.range_deletes, &retention, now)
+    }
+
+    /// True when tables may become hollow without a write.
+    pub(crate) fn may_hollow(&self) -> bool {
+        let state = &self.manifest.current().state;
+        let deleted = state.keyspaces.iter().any(|k| !k.range_deletes.is_empty());
+        deleted || state.tables.live().iter().any(|t| t.meta.expiring > 0)
     }
 
     /// A compaction by hand.
@@ -177,11 +207,14 @@ impl Core {
     ) -> Result<()> {
         let view = core.view.load_full();
         let mut inputs = Vec::with_capacity(plan.inputs.len());
-        let mut others = Vec::new();
+        let mut others = Others {
+            tables: Vec::new(),
+            memtables: view.memtables().cloned().collect(),
+        };
         for table in view.tables() {
             match plan.inputs.contains(&table.id) {
                 true => inputs.push(table.clone()),
-                false => others.push(table.clone()),
+                false => others.tables.push(table.clone()),
             }
         }
         if let Some(gone) = plan
@@ -197,21 +230,21 @@ impl Core {
         let history = &view.options.history;
         let Kept { held, head, now } = self.held_and_head();
         let retention = Retention::new(head, history, held);
-        if self.is_plain_move(&inputs, plan, &retention, history) {
+        if self.is_plain_move(&inputs, plan, &retention, &view) {
             return self.move_down(core, plan, stats);
         }
+        let operator = self.operator_of(&view.options);
         let rules = Rules {
             retention: &retention,
             history,
             limited: view.limited,
             aged: self.aged(history.max_age.unwrap_or(Duration::MAX)),
             tombstones_aged: self.tombstones_aged(history),
+            ranges: &view.ranges,
+            operator: operator.as_deref(),
+            now: now.max(view.expired),
         };
-        let mut filter = VersionFilter::new(rules, |key: &[u8], commit| {
-            others
-                .iter()
-                .any(|t| t.meta.min_commit < commit && t.meta.covers(key))
-        });
+        let mut filter = VersionFilter::new(rules, others);
         let output = Output {
             level: plan.level,
             base: inputs
@@ -232,6 +265,7 @@ impl Core {
                     .unwrap_or_default(),
             ),
             table_bytes: self.shared.options.table_bytes,
+            cleared: view.ranges.newest_of_all(),
         };
         let mut outputs = Outputs::new(self, core, &view.options, output);
         let mut merge = self.merge(&inputs);
@@ -256,14 +290,21 @@ impl Core {
             0 => Commit::ZERO,
             _ => dropped_up_to(&retention, inputs.iter().map(|t| t.meta.max_commit).max()),
         };
-        let swapped = self.swap(core, plan, &written, &Dropped { gone, history, now });
+        let dropped = Dropped {
+            gone,
+            history,
+            now,
+            expired: filter.any_expired(),
+        };
+        let swapped = self.swap(core, plan, &written, &dropped);
         if let Err(error) = swapped {
             self.discard_unless_unknown(stats.outputs.clone());
             return Err(error);
         }
         self.install(core, None);
         drop(merge);
-        drop((inputs, others, view));
+        drop(filter);
+        drop((inputs, view));
         self.collect_garbage();
         Ok(())
     }
@@ -308,7 +349,11 @@ impl Core {
                     });
                 }
                 keyspace.dropped = keyspace.dropped.max(dropped.gone);
+                if dropped.expired {
+                    keyspace.expired = keyspace.expired.max(dropped.now);
+                }
             }
+            state.forget_range_deletes(core.id);
             state.forget_lapsed(dropped.now);
             Ok(())
         })
@@ -342,7 +387,7 @@ impl Core {
         inputs: &[Arc<Table>],
         plan: &Plan,
         retention: &Retention,
-        history: &History,
+        view: &View,
     ) -> bool {
         let [table] = inputs else {
             return false;
@@ -350,7 +395,13 @@ impl Core {
         let meta = &table.meta;
         let one_version_each = meta.entries == meta.keys && meta.tombstones == 0;
         let nothing_to_drop = one_version_each || retention.window_start() <= meta.min_commit;
-        meta.level != plan.level && nothing_to_drop && !history.truncates()
+        let now = self.shared.env.clock.now().max(view.expired);
+        let nothing_gone = view.ranges.iter().all(|r| !meta.may_hold_hidden_by(r))
+            && meta.first_expiry.is_none_or(|first| first > now);
+        meta.level != plan.level
+            && nothing_to_drop
+            && nothing_gone
+            && !view.options.history.truncates()
     }
 
     fn move_down(&self, core: &KeyspaceCore, plan: &Plan, stats: &mut CompactStats) -> Result<()> {
@@ -377,6 +428,12 @@ impl Core {
         stats.outputs = plan.inputs.clone();
         self.install(core, None);
         Ok(())
+    }
+
+    /// The merge operator of a keyspace, where it has one that is known here.
+    pub(crate) fn operator_of(&self, options: &KeyspaceOptions) -> Option<Arc<dyn MergeOperator>> {
+        let name = options.merge_operator.as_deref()?;
+        self.shared.options.operator(name)
     }
 
     /// The newest commit that is certainly older than `age`.
@@ -416,6 +473,8 @@ pub(crate) struct Dropped<'a> {
     pub(crate) gone: Commit,
     pub(crate) history: &'a History,
     pub(crate) now: Timestamp,
+    /// Values had expired by `now`.
+    pub(crate) expired: bool,
 }
 
 impl Dropped<'_> {

@@ -2,18 +2,44 @@
 //! keys: it holds one entry.
 //!
 //! - A version goes when no retained commit reads it, or when the limits of the history policy say
-//!   so and no pin needs it; then the oldest version kept carries the *truncated* mark.
+//!   so and no pin needs it; then the oldest version kept carries the *truncated* mark. A deletion
+//!   of a range supersedes a version as a newer version does.
+//! - What goes below a merge goes into it: its operands become the merge's, or the merge a value.
 //! - A tombstone goes when it is the oldest kept of its key, is old enough, and nothing older of
 //!   that key can exist outside the inputs. Deleted keys never come back.
+//! - A value that has expired becomes a tombstone.
 
 use crate::error::Result;
+use crate::operator::{self, MergeOperator};
 use crate::options::History;
+use crate::range_delete::RangeTree;
 use crate::retention::Retention;
-use crate::types::{Commit, Tag};
+use crate::ttl;
+use crate::types::{Commit, Kind, Tag};
+use siltstone_storage::Timestamp;
 
 /// Takes what is kept, in order.
 pub(crate) trait Sink {
-    fn keep(&mut self, key: &[u8], commit: Commit, tag: Tag, value: &[u8]) -> Result<()>;
+    fn keep(&mut self, key: &[u8], kept: Kept<'_>) -> Result<()>;
+}
+
+/// What there may be of a key outside the inputs. When in doubt: yes.
+pub(crate) trait Outside {
+    /// Anything written before `commit`?
+    fn older(&self, key: &[u8], commit: Commit) -> bool;
+
+    /// Anything written after `after` and before `before`?
+    fn between(&self, key: &[u8], after: Commit, before: Commit) -> bool;
+}
+
+/// A version that is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept<'a> {
+    pub(crate) commit: Commit,
+    pub(crate) tag: Tag,
+    pub(crate) value: &'a [u8],
+    /// The first deletion of a range that hides it.
+    pub(crate) hidden_at: Option<Commit>,
 }
 
 /// The rules of one run.
@@ -27,47 +53,62 @@ pub(crate) struct Rules<'a> {
     pub(crate) aged: Commit,
     /// Tombstones at or before this commit are older than `tombstone_age`.
     pub(crate) tombstones_aged: Commit,
+    /// Deletions of ranges that may hide something in the inputs.
+    pub(crate) ranges: &'a RangeTree,
+    /// Resolves merges; without one they are kept as they are.
+    pub(crate) operator: Option<&'a dyn MergeOperator>,
+    pub(crate) now: Timestamp,
 }
 
 /// The decision, with what it must remember between entries.
-pub(crate) struct VersionFilter<'a, F> {
+pub(crate) struct VersionFilter<'a, O> {
     rules: Rules<'a>,
-    /// Is anything older of this key, written before this commit, possible outside the inputs?
-    older_outside: F,
+    outside: O,
     key: Vec<u8>,
     any: bool,
     newer: Option<Commit>,
     kept: u32,
     held: Held,
+    /// When ranges that hold `key` were deleted, rising.
+    range_deleted: Vec<Commit>,
     dropped: u64,
+    expired: bool,
 }
 
-/// The last entry kept, until it is known whether it is the oldest of its key.
+/// The last entry kept, until it is known what comes below it.
 #[derive(Debug, Default)]
 struct Held {
     some: bool,
     commit: Commit,
     tag: Option<Tag>,
     value: Vec<u8>,
+    hidden_at: Option<Commit>,
 }
 
-impl<'a, F: Fn(&[u8], Commit) -> bool> VersionFilter<'a, F> {
-    pub(crate) fn new(rules: Rules<'a>, older_outside: F) -> Self {
+impl<'a, O: Outside> VersionFilter<'a, O> {
+    pub(crate) fn new(rules: Rules<'a>, outside: O) -> Self {
         Self {
             rules,
-            older_outside,
+            outside,
             key: Vec::new(),
             any: false,
             newer: None,
             kept: 0,
             held: Held::default(),
+            range_deleted: Vec::new(),
             dropped: 0,
+            expired: false,
         }
     }
 
     /// How many versions went.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// True when a value had expired.
+    pub(crate) fn any_expired(&self) -> bool {
+        self.expired
     }
 
     /// Takes the next entry in order.
@@ -81,40 +122,60 @@ impl<'a, F: Fn(&[u8], Commit) -> bool> VersionFilter<'a, F> {
     ) -> Result<()> {
         if !self.any || self.key != key {
             self.release(true, sink)?;
-            self.any = true;
-            self.key.clear();
-            self.key.extend_from_slice(key);
-            self.newer = None;
-            self.kept = 0;
+            self.start(key);
         }
         let newer = self.newer.replace(commit);
-        if newer == Some(commit) || !self.rules.retention.needs(commit, newer) {
+        if newer == Some(commit) {
+            // A twin that a log replay made; its older copy may carry the mark.
             self.dropped += 1;
             if tag.is_truncated() {
+                self.mark_held();
+            }
+            return Ok(());
+        }
+        let hidden_at = self.hidden_after(commit);
+        let next = match (newer, hidden_at) {
+            (Some(newer), Some(hidden)) => Some(newer.min(hidden)),
+            (newer, hidden) => newer.or(hidden),
+        };
+        let (tag, value) = match ttl::is_expired(tag, value, || self.rules.now) {
+            true => {
+                self.expired = true;
+                (tag.turned_into(Tag::DELETE), &b""[..])
+            }
+            false => (tag, value),
+        };
+        let over = self.over_limit(commit, next);
+        let needed = self.rules.retention.needs(commit, next);
+        let limited = needed && over && next.is_some();
+        if (!needed || limited) && self.fold_into_held(commit, tag, value) {
+            self.dropped += 1;
+            if limited || tag.is_truncated() {
                 // What it says about the versions below it, the one above it must say from now on.
                 self.mark_held();
             }
             return Ok(());
         }
-        let over = self.over_limit(commit, newer);
-        if over && newer.is_some() {
-            self.dropped += 1;
-            self.mark_held();
-            return Ok(());
-        }
         self.release(false, sink)?;
         self.kept += 1;
-        let (tag, value) = match over {
+        let (tag, value) = match over && next.is_none() {
             // The newest version has expired: from now on the key is gone.
             true => (Tag::DELETE.truncated(), &b""[..]),
             false => (tag, value),
         };
         if tag.is_put() && !self.rules.limited {
-            return sink.keep(key, commit, tag, value);
+            let kept = Kept {
+                commit,
+                tag,
+                value,
+                hidden_at,
+            };
+            return sink.keep(key, kept);
         }
         self.held.some = true;
         self.held.commit = commit;
         self.held.tag = Some(tag);
+        self.held.hidden_at = hidden_at;
         self.held.value.clear();
         self.held.value.extend_from_slice(value);
         Ok(())
@@ -125,15 +186,36 @@ impl<'a, F: Fn(&[u8], Commit) -> bool> VersionFilter<'a, F> {
         self.release(true, sink)
     }
 
-    fn over_limit(&self, commit: Commit, newer: Option<Commit>) -> bool {
+    fn start(&mut self, key: &[u8]) {
+        self.any = true;
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.newer = None;
+        self.kept = 0;
+        if !self.rules.ranges.is_empty() {
+            let commits = &mut self.range_deleted;
+            commits.clear();
+            let mut note = |range: &crate::range_delete::RangeDelete| commits.push(range.commit);
+            self.rules.ranges.for_each_covering(key, &mut note);
+            commits.sort_unstable();
+        }
+    }
+
+    /// The first deletion of a range that hides what was written at `commit`.
+    fn hidden_after(&self, commit: Commit) -> Option<Commit> {
+        let at = self.range_deleted.partition_point(|at| *at <= commit);
+        self.range_deleted.get(at).copied()
+    }
+
+    fn over_limit(&self, commit: Commit, next: Option<Commit>) -> bool {
         let history = self.rules.history;
-        if !history.truncates() || self.rules.retention.pinned(commit, newer) {
+        if !history.truncates() || self.rules.retention.pinned(commit, next) {
             return false;
         }
         let too_many = history.max_versions.is_some_and(|most| self.kept >= most);
         let too_old = history.max_age.is_some()
-            && match newer {
-                Some(newer) => newer <= self.rules.aged,
+            && match next {
+                Some(next) => next <= self.rules.aged,
                 None => history.expire && commit <= self.rules.aged,
             };
         too_many || too_old
@@ -143,17 +225,79 @@ impl<'a, F: Fn(&[u8], Commit) -> bool> VersionFilter<'a, F> {
         self.held.tag = self.held.tag.map(Tag::truncated);
     }
 
+    /// Lets a version go; when the one held above it is a merge that builds on it, it goes into
+    /// that. False when it cannot, and must stay.
+    fn fold_into_held(&mut self, commit: Commit, tag: Tag, value: &[u8]) -> bool {
+        let Some(held) = self
+            .held
+            .tag
+            .filter(|held| self.held.some && held.is_merge())
+        else {
+            return true;
+        };
+        if self
+            .hidden_after(commit)
+            .is_some_and(|at| at <= self.held.commit)
+        {
+            // A deletion of a range lies between: the merge does not build on it.
+            return true;
+        }
+        if self.outside.between(&self.key, commit, self.held.commit) {
+            // What lies between would have to go in first.
+            return false;
+        }
+        let base = match tag.kind() {
+            Kind::Merge => {
+                let newer = std::mem::take(&mut self.held.value);
+                self.held.value.extend_from_slice(value);
+                self.held.value.extend_from_slice(&newer);
+                return true;
+            }
+            // The answer still changes when it expires.
+            Kind::Put if tag.expires() => return false,
+            Kind::Put => Some(value),
+            Kind::Delete | Kind::RangeDelete => None,
+        };
+        self.resolve_held(held, base)
+    }
+
+    /// Turns the held merge into a value. False when its operator is not there or refuses: then a
+    /// read will say so, and nothing may be lost.
+    fn resolve_held(&mut self, held: Tag, base: Option<&[u8]>) -> bool {
+        let Some(operator) = self.rules.operator else {
+            return false;
+        };
+        match operator::apply(operator, &self.key, base, &self.held.value) {
+            Ok(value) => {
+                self.held.value = value;
+                self.held.tag = Some(held.turned_into(Tag::PUT));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     fn release(&mut self, oldest: bool, sink: &mut impl Sink) -> Result<()> {
         if !self.held.some {
             return Ok(());
         }
+        let tag = self.held.tag.expect("a held entry has a tag");
+        if oldest && tag.is_merge() && !self.outside.older(&self.key, self.held.commit) {
+            self.resolve_held(tag, None);
+        }
         self.held.some = false;
         let tag = self.held.tag.take().expect("a held entry has a tag");
-        if oldest && !tag.is_put() && self.tombstone_can_go(tag) {
+        if oldest && tag.is_delete() && self.tombstone_can_go(tag) {
             self.dropped += 1;
             return Ok(());
         }
-        sink.keep(&self.key, self.held.commit, tag, &self.held.value)
+        let kept = Kept {
+            commit: self.held.commit,
+            tag,
+            value: &self.held.value,
+            hidden_at: self.held.hidden_at,
+        };
+        sink.keep(&self.key, kept)
     }
 
     fn tombstone_can_go(&self, tag: Tag) -> bool {
@@ -166,7 +310,7 @@ impl<'a, F: Fn(&[u8], Commit) -> bool> VersionFilter<'a, F> {
                 .is_some_and(|first| first < commit);
         commit <= self.rules.tombstones_aged
             && !mark_is_needed
-            && !(self.older_outside)(&self.key, commit)
+            && !self.outside.older(&self.key, commit)
     }
 }
 
@@ -180,11 +324,23 @@ mod tests {
     struct Kept(Vec<(String, u64, bool, bool)>);
 
     impl Sink for Kept {
-        fn keep(&mut self, key: &[u8], commit: Commit, tag: Tag, _: &[u8]) -> Result<()> {
+        fn keep(&mut self, key: &[u8], kept: super::Kept<'_>) -> Result<()> {
             let key = String::from_utf8(key.to_vec()).unwrap();
-            self.0
-                .push((key, commit.0, tag.is_put(), tag.is_truncated()));
+            let (tag, commit) = (kept.tag, kept.commit.0);
+            self.0.push((key, commit, tag.is_put(), tag.is_truncated()));
             Ok(())
+        }
+    }
+
+    struct Maybe(bool);
+
+    impl Outside for Maybe {
+        fn older(&self, _: &[u8], _: Commit) -> bool {
+            self.0
+        }
+
+        fn between(&self, _: &[u8], _: Commit, _: Commit) -> bool {
+            self.0
         }
     }
 
@@ -203,8 +359,11 @@ mod tests {
             limited: history.truncates(),
             aged: Commit(aged),
             tombstones_aged: Commit::MAX,
+            ranges: &RangeTree::default(),
+            operator: None,
+            now: Timestamp(0),
         };
-        let mut filter = VersionFilter::new(rules, |_, _| outside);
+        let mut filter = VersionFilter::new(rules, Maybe(outside));
         let mut kept = Kept::default();
         for (key, commit, value) in rows {
             let tag = if value.is_some() {

@@ -9,10 +9,11 @@ pub(crate) use skiplist::Entry;
 
 use crate::cursor::Cursor;
 use crate::error::Result;
+use crate::range_delete::{RangeDelete, Ranges};
 use crate::types::Commit;
 use skiplist::SkipList;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Recent writes of one keyspace.
 #[derive(Debug)]
@@ -25,6 +26,9 @@ pub(crate) struct Memtable {
     reserved: AtomicUsize,
     /// The first log file that holds any of it.
     wal: AtomicU64,
+    ranges: Ranges,
+    has_ranges: AtomicBool,
+    range_bytes: AtomicUsize,
 }
 
 impl Memtable {
@@ -36,6 +40,9 @@ impl Memtable {
             max_commit: AtomicU64::new(0),
             reserved: AtomicUsize::new(0),
             wal: AtomicU64::new(wal),
+            ranges: Ranges::default(),
+            has_ranges: AtomicBool::new(false),
+            range_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -75,7 +82,9 @@ impl Memtable {
 
     /// Adds an entry; false when the memtable is full.
     pub(crate) fn insert(&self, entry: Entry<'_>) -> bool {
-        if !self.list.insert(entry) {
+        if entry.tag.is_range_delete() {
+            self.insert_range(entry);
+        } else if !self.list.insert(entry) {
             return false;
         }
         self.entries.fetch_add(1, Ordering::Relaxed);
@@ -86,6 +95,25 @@ impl Memtable {
             self.max_commit.store(entry.commit.0, Ordering::Relaxed);
         }
         true
+    }
+
+    fn insert_range(&self, entry: Entry<'_>) {
+        let range = RangeDelete::of_op(entry.key, entry.value, entry.commit);
+        let bytes = Self::entry_bytes(entry.key.len(), entry.value.len());
+        self.ranges.add(range);
+        self.range_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.has_ranges.store(true, Ordering::Release);
+    }
+
+    /// True when it holds deletions of ranges.
+    #[inline]
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.has_ranges.load(Ordering::Acquire)
+    }
+
+    /// Its deletions of ranges.
+    pub(crate) fn ranges(&self) -> &Ranges {
+        &self.ranges
     }
 
     /// The newest entry of `key` at or before `commit`.
@@ -119,7 +147,7 @@ impl Memtable {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.list.used()
+        self.list.used() + self.range_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn min_commit(&self) -> Commit {

@@ -1,6 +1,7 @@
 //! What a table says about itself: its properties, kept in the manifest and in the file, and the
 //! footer by which the file is read without a manifest.
 
+use crate::range_delete::RangeDelete;
 use crate::types::{Commit, KeyspaceId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -46,12 +47,40 @@ pub struct TableMeta {
     pub max_time: Timestamp,
     /// When the file was written.
     pub created: Timestamp,
+    /// Versions with a value that expires.
+    pub expiring: u64,
+    /// When the first of them does.
+    pub first_expiry: Option<Timestamp>,
+    /// When the last of them does.
+    pub last_expiry: Option<Timestamp>,
+    /// No deletion of a range up to this commit hides anything in it.
+    pub cleared: Commit,
 }
 
 impl TableMeta {
     /// True when `key` lies between smallest and largest.
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
         self.min_key.as_slice() <= key && key <= self.max_key.as_slice()
+    }
+
+    /// True when it may hold a version that `deleted` hides.
+    pub(crate) fn may_hold_hidden_by(&self, deleted: &RangeDelete) -> bool {
+        self.min_commit < deleted.commit
+            && self.cleared < deleted.commit
+            && deleted.meets(&self.min_key, &self.max_key)
+    }
+
+    /// How many of its values have expired at `now`, as if they did so evenly.
+    pub(crate) fn expired(&self, now: Timestamp) -> u64 {
+        let (Some(first), Some(last)) = (self.first_expiry, self.last_expiry) else {
+            return 0;
+        };
+        if now >= last {
+            return self.expiring;
+        }
+        let (passed, whole) = (now.since(first), last.since(first));
+        let share = passed.as_secs_f64() / whole.as_secs_f64().max(1e-6);
+        (self.expiring as f64 * share) as u64
     }
 
     /// True when the key ranges meet.

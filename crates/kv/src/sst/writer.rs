@@ -72,6 +72,8 @@ pub(crate) struct TableSpec {
     pub(crate) base: Commit,
     pub(crate) times: (Timestamp, Timestamp),
     pub(crate) created: Timestamp,
+    /// Deletions of ranges up to this commit were looked at.
+    pub(crate) cleared: Commit,
 }
 
 impl TableWriter {
@@ -114,6 +116,10 @@ impl TableWriter {
                 min_time: spec.times.0,
                 max_time: spec.times.1,
                 created: spec.created,
+                expiring: 0,
+                first_expiry: None,
+                last_expiry: None,
+                cleared: spec.cleared,
             },
         })
     }
@@ -145,7 +151,12 @@ impl TableWriter {
         }
         self.last_commit = commit;
         self.meta.entries += 1;
-        self.meta.tombstones += u64::from(!tag.is_put());
+        self.meta.tombstones += u64::from(tag.is_delete());
+        if let Some(time) = crate::ttl::expires(tag, value) {
+            self.meta.expiring += 1;
+            self.meta.first_expiry = Some(self.meta.first_expiry.map_or(time, |t| t.min(time)));
+            self.meta.last_expiry = self.meta.last_expiry.max(Some(time));
+        }
         self.meta.raw_bytes += (key.len() + value.len()) as u64;
         self.meta.min_commit = self.meta.min_commit.min(commit);
         self.meta.max_commit = self.meta.max_commit.max(commit);
@@ -154,6 +165,13 @@ impl TableWriter {
             self.finish_block()?;
         }
         Ok(())
+    }
+
+    /// The last entry added is hidden by a deletion of a range at `commit`, and the table must not
+    /// say that nothing is.
+    pub(crate) fn note_hidden(&mut self, commit: Commit) {
+        let before = Commit(commit.0.saturating_sub(1));
+        self.meta.cleared = self.meta.cleared.min(before);
     }
 
     /// Bytes written and buffered so far.

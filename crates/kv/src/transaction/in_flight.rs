@@ -2,6 +2,7 @@
 //! commit must know of them, and no table or memtable does. Pure; lives under the queue's lock.
 
 use crate::error::Error;
+use crate::range_delete::RangeDelete;
 use crate::transaction::guard::{Guard, Touched};
 use crate::types::{Commit, KeyspaceId};
 use crate::wal::frame;
@@ -89,7 +90,14 @@ impl InFlight {
             let mut at = 0;
             while at < ops.len() {
                 let op = frame::get_op(ops, &mut at).expect("this process encoded it");
-                if let Some(touched) = check.guard.touched_by(op.keyspace, op.key) {
+                let touched = match op.tag.is_range_delete() {
+                    true => {
+                        let deleted = RangeDelete::of_op(op.key, op.value, *commit);
+                        check.guard.touched_by_range(op.keyspace, &deleted.range())
+                    }
+                    false => check.guard.touched_by(op.keyspace, op.key),
+                };
+                if let Some(touched) = touched {
                     return Err(Conflict {
                         keyspace: op.keyspace,
                         touched,

@@ -12,17 +12,18 @@ pub(crate) mod registry;
 pub(crate) mod state;
 mod validate;
 
+use crate::batch::Batch;
 use crate::db::{Keyspace, Kv};
 use crate::error::{Error, Result};
 use crate::options::Durability;
-use crate::read::{Read, ReadAt, ViewRef};
+use crate::read::{KeyRange, Read, ReadAt, ViewRef};
 use crate::snapshot::{HeldCommits, Scope};
 use crate::stats::PutStats;
-use crate::types::{Commit, Tag};
-use crate::wal::frame::Op;
+use crate::types::Commit;
 use bytes::Bytes;
 use state::{Phase, TransactionState};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a transaction is protected from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -142,7 +143,41 @@ impl Transaction {
     /// # Errors
     /// A limit's; [`Error::TransactionOver`], [`Error::TransactionExpired`].
     pub fn put(&self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
-        self.write(keyspace, Tag::PUT, key, value)
+        self.write(|batch| batch.put(keyspace, key, value))
+    }
+
+    /// Sets `key` of `keyspace` to `value` for as long as `ttl`, counted from now.
+    ///
+    /// # Errors
+    /// As [`Transaction::put`].
+    pub fn put_ttl(
+        &self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        value: &[u8],
+        ttl: Duration,
+    ) -> Result<()> {
+        self.write(|batch| batch.put_ttl(keyspace, key, value, ttl))
+    }
+
+    /// Changes `key` of `keyspace` by `operand`, as the keyspace's merge operator says. Nothing is
+    /// read, but the key counts as written.
+    ///
+    /// # Errors
+    /// As [`Transaction::put`]; [`Error::NoMergeOperator`]; [`Error::Merge`] for a malformed operand.
+    pub fn merge(&self, keyspace: &Keyspace, key: &[u8], operand: &[u8]) -> Result<()> {
+        let mut alone = Batch::new();
+        alone.merge(keyspace, key, operand);
+        self.kv.settled(&alone)?;
+        self.write(|batch| batch.merge(keyspace, key, operand))
+    }
+
+    /// Deletes every key of `range`. The whole range counts as written.
+    ///
+    /// # Errors
+    /// As [`Transaction::put`].
+    pub fn delete_range(&self, keyspace: &Keyspace, range: &KeyRange) -> Result<()> {
+        self.write(|batch| batch.delete_range(keyspace, range))
     }
 
     /// Deletes `key` of `keyspace`, for this transaction until it commits.
@@ -150,25 +185,19 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::put`].
     pub fn delete(&self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
-        self.write(keyspace, Tag::DELETE, key, b"")
+        self.write(|batch| batch.delete(keyspace, key))
     }
 
-    fn write(&self, keyspace: &Keyspace, tag: Tag, key: &[u8], value: &[u8]) -> Result<()> {
+    fn write(&self, add: impl FnOnce(&mut Batch) -> &mut Batch) -> Result<()> {
         let mut inner = self.state.inner.lock();
         self.state.use_now(self.kv.core(), &mut inner)?;
-        let op = Op {
-            keyspace: keyspace.core().id,
-            tag,
-            key,
-            value,
-        };
         let before = inner.batch.mark();
-        inner.batch.add(&op);
+        add(&mut inner.batch);
         if let Err(error) = self.kv.check_batch(&inner.batch) {
             inner.batch.truncate(&before);
             return Err(error);
         }
-        inner.show_last(&op);
+        inner.show_since(&before);
         Ok(())
     }
 

@@ -4,12 +4,13 @@ use crate::batch::{Batch, BatchMark};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::memtable::{Entry, Memtable};
+use crate::range_delete::RangeDelete;
 use crate::snapshot::CommitPin;
 use crate::stats::PutStats;
 use crate::transaction::Isolation;
 use crate::transaction::guard::Guard;
 use crate::transaction::overlay::{Overlay, Reads, own};
-use crate::types::{Commit, KeyspaceId};
+use crate::types::{Commit, KeyspaceId, Tag};
 use crate::wal::frame::Op;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -122,9 +123,13 @@ impl TransactionState {
     pub(crate) fn guard(&self, inner: &Inner) -> Guard {
         let mut guard = self.reads.lock().guard();
         guard.merge(&inner.for_update);
-        inner
-            .batch
-            .for_each(|op| guard.add_key(op.keyspace, op.key));
+        inner.batch.for_each(|op| match op.tag.is_range_delete() {
+            true => {
+                let deleted = RangeDelete::of_op(op.key, op.value, Commit::ZERO);
+                guard.add_range(op.keyspace, deleted.range());
+            }
+            false => guard.add_key(op.keyspace, op.key),
+        });
         guard
     }
 }
@@ -146,10 +151,16 @@ impl Inner {
         }
     }
 
-    /// Shows the batch's last write to the transaction's own reads.
-    pub(crate) fn show_last(&mut self, op: &Op<'_>) {
-        let n = self.batch.count;
-        show(&mut self.own, op, own(n));
+    /// Shows what was added to the batch since `before` to the transaction's own reads.
+    pub(crate) fn show_since(&mut self, before: &BatchMark) {
+        let Self {
+            batch, own: shown, ..
+        } = self;
+        let mut n = before.count();
+        batch.for_each_since(before, |op| {
+            n += 1;
+            show(shown, op, own(n));
+        });
     }
 
     pub(crate) fn read_for_update(&mut self, keyspace: KeyspaceId, key: &[u8]) {
@@ -209,5 +220,14 @@ fn larger(memtable: &Arc<Memtable>, needed: usize) -> Memtable {
     memtable.for_each(|entry| {
         assert!(larger.insert(entry), "it has more room");
     });
+    for range in memtable.ranges().all() {
+        let entry = Entry {
+            key: &range.start,
+            commit: range.commit,
+            tag: Tag::RANGE_DELETE,
+            value: range.end.as_deref().unwrap_or_default(),
+        };
+        assert!(larger.insert(entry), "ranges take no room");
+    }
     larger
 }

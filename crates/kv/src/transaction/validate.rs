@@ -36,14 +36,15 @@ impl Transaction {
         if !inner.batch.is_empty() {
             core.shared.check_writable()?;
             stats.retries = core.admit(inner.batch.user_bytes)?;
+            let batch = self.kv.settled(&inner.batch)?;
             let guard = self.state.guard(inner);
             let checking = core.begin_check()?;
             core.check_visible(&guard, self.state.snapshot)?;
             stats.commit = core.write(&mut Write {
-                encode: &mut |out| out.extend_from_slice(&inner.batch.ops),
-                ops: inner.batch.count,
-                footprint: &inner.batch.footprint,
-                user_bytes: inner.batch.user_bytes as u64,
+                encode: &mut |out| out.extend_from_slice(&batch.ops),
+                ops: batch.count,
+                footprint: &batch.footprint,
+                user_bytes: batch.user_bytes as u64,
                 durability,
                 check: Some(Check {
                     guard: &guard,
@@ -99,6 +100,13 @@ impl Core {
                 };
                 Err(conflict.into_error(&core.name, snapshot))
             };
+            for deleted in view.range_deletes() {
+                if deleted.commit > snapshot
+                    && let Some(touched) = guard.touched_by_range(keyspace, &deleted.range())
+                {
+                    return conflict(touched, deleted.commit);
+                }
+            }
             for key in &guarded.keys {
                 if let Some(commit) = newest(&view, key, snapshot)? {
                     return conflict(Touched::Key(key.clone()), commit);

@@ -124,7 +124,7 @@ pub(crate) fn put_op(out: &mut Vec<u8>, op: &Op<'_>) {
     out.push(op.tag.byte());
     varint::put(out, u64::from(op.keyspace.0));
     varint::put(out, op.key.len() as u64);
-    if op.tag.is_put() {
+    if !op.tag.is_delete() {
         varint::put(out, op.value.len() as u64);
     }
     out.extend_from_slice(op.key);
@@ -136,10 +136,9 @@ pub(crate) fn get_op<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Op<'a>> {
     *at += 1;
     let keyspace = KeyspaceId(u32::try_from(varint::get(bytes, at)?).ok()?);
     let key_len = varint::get_len(bytes, at)?;
-    let value_len = if tag.is_put() {
-        varint::get_len(bytes, at)?
-    } else {
-        0
+    let value_len = match tag.is_delete() {
+        true => 0,
+        false => varint::get_len(bytes, at)?,
     };
     let rest = bytes.get(*at..)?;
     let key = rest.get(..key_len)?;

@@ -171,6 +171,11 @@ impl Db {
         )
     }
 
+    /// What the database's clock shows.
+    pub fn clock_now(&self) -> siltstone_storage::Timestamp {
+        self.kv.env().clock.now()
+    }
+
     pub fn default(&self) -> Keyspace {
         self.kv.default_keyspace()
     }

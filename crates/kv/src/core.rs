@@ -1,6 +1,7 @@
 //! The engine behind every handle of a writer: its parts, and how memtables are sealed and views
 //! replaced. Pipeline, flush, compaction and deletion are in files of their own.
 
+use crate::changes::Feeds;
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::options::Background;
@@ -59,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) folder_lock: Mutex<Option<FolderLock>>,
     pub(crate) memory: Memory,
     pub(crate) transactions: Registry,
+    pub(crate) feeds: Mutex<Feeds>,
 }
 
 /// What must be kept, as it stood at one moment.

@@ -162,6 +162,16 @@ pub enum Error {
         /// The commit that came first.
         commit: Commit,
     },
+    /// The log no longer holds what a change feed was to start with.
+    #[error(
+        "the changes after commit {after} are not in the log any more. Read the database at commit {oldest} and go on from there, or keep more of the log"
+    )]
+    ChangesGone {
+        /// The commit the feed was to go on after.
+        after: Commit,
+        /// The earliest commit that a feed can go on after.
+        oldest: Commit,
+    },
     /// The transaction stood idle for too long and was ended.
     #[error(
         "the transaction was ended after it had not been used for {idle:?}; nothing of it was written. Begin again, or raise `transaction_idle`"

@@ -14,7 +14,7 @@ use crate::stats::{FlushStats, add};
 use crate::types::Commit;
 use crate::view::KeyspaceCore;
 use crate::wal;
-use siltstone_storage::Segment;
+use siltstone_storage::{BlobMeta, ReaderPins, Segment};
 use std::sync::Arc;
 
 /// Where the log starts and how far it is durable, seen in one moment.
@@ -269,7 +269,8 @@ impl Core {
     /// handle is closed in the same step, so that nobody writes to a file that goes.
     pub(crate) fn retire_log(&self) -> Result<()> {
         let log = self.log.lock();
-        let end = log.number() + 1;
+        // A bucket's next record has this number and is never written by this handle.
+        let end = log.number() + u64::from(!self.bucket);
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let unflushed = |core: &Arc<KeyspaceCore>| {
             core.view
@@ -311,12 +312,42 @@ impl Core {
         let Ok(listed) = blobs.list("wal/") else {
             return;
         };
+        let Ok(kept_from) = self.log_kept_from(floor, &listed) else {
+            return;
+        };
         for blob in listed {
             // A fence keeps a writer out that has slept through everything since.
             let fence = self.bucket && blob.size == wal::FILE_HEADER as u64;
-            if !fence && wal::number_of(&blob.name).is_some_and(|number| number < floor) {
+            if !fence && wal::number_of(&blob.name).is_some_and(|number| number < kept_from) {
                 let _ = blobs.delete(&blob.name);
             }
         }
+    }
+
+    /// The first log file to keep, where recovery needs those from `floor` on: change feeds need
+    /// more, but not without bounds.
+    fn log_kept_from(&self, floor: u64, listed: &[BlobMeta]) -> Result<u64> {
+        let below = |blob: &&BlobMeta| wal::number_of(&blob.name).is_some_and(|n| n < floor);
+        let mut files: Vec<_> = listed.iter().filter(below).collect();
+        if files.is_empty() {
+            return Ok(floor);
+        }
+        let pins = ReaderPins::list(&self.shared.env)?;
+        let wanted = pins.iter().map(|pin| pin.log);
+        let wanted = wanted.chain(self.feeds.lock().oldest()).min();
+        let wanted = wanted.unwrap_or(u64::MAX);
+        files.sort_by_key(|blob| std::cmp::Reverse(wal::number_of(&blob.name)));
+        let keep = self.manifest.current().state.keep_log;
+        let most = self.shared.options.max_feed_log_bytes.max(keep);
+        let (mut kept_from, mut bytes) = (floor, 0);
+        for blob in files {
+            bytes += blob.size;
+            let number = wal::number_of(&blob.name).unwrap_or(floor);
+            if bytes > keep && (bytes > most || number < wanted) {
+                break;
+            }
+            kept_from = number;
+        }
+        Ok(kept_from)
     }
 }

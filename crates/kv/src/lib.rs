@@ -18,6 +18,7 @@ mod admin;
 mod backup;
 mod batch;
 mod cache;
+mod changes;
 mod compaction;
 mod conditional;
 mod core;
@@ -58,6 +59,7 @@ mod wal;
 
 pub use backup::BackupStats;
 pub use batch::Batch;
+pub use changes::{Change, ChangeKind, ChangeSet, Changes};
 pub use compaction::pick::{CompactOptions, CompactOrder};
 pub use compaction::run::CompactFailed;
 pub use conditional::Expect;

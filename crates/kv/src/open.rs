@@ -127,6 +127,7 @@ impl Core {
             folder_lock: Mutex::new(lock),
             memory: Memory::default(),
             transactions: Registry::default(),
+            feeds: Mutex::default(),
         });
         if recovered.gave_up {
             core.leave_log_behind(recovered.last)?;

@@ -54,6 +54,9 @@ pub struct Options {
     /// A transaction that is not used for this long is ended, so that history can go on without it.
     /// Default 60 s.
     pub transaction_idle: Duration,
+    /// Log that open change feeds may keep from being deleted, in bytes; one that falls further
+    /// behind is told where to start again. Default 1 GiB.
+    pub max_feed_log_bytes: u64,
     /// Idle time after which level 0 is merged down although it is small. Default 1 s.
     pub settle_after: Duration,
 }
@@ -80,6 +83,7 @@ impl Default for Options {
             reader_lease: Duration::from_secs(60),
             max_transactions: 10_000,
             transaction_idle: Duration::from_secs(60),
+            max_feed_log_bytes: 1024 * MIB as u64,
             settle_after: Duration::from_secs(1),
         }
     }

@@ -421,6 +421,7 @@ impl Core {
         add(&self.shared.counters.user_bytes, group.user_bytes);
         self.times.lock().note(group.last(), group.time);
         self.shared.publish(group.last());
+        self.signals.publication();
         self.note_written(group.payload.len());
     }
 

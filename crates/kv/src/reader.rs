@@ -204,6 +204,16 @@ impl Reader {
         }
     }
 
+    /// How long its pins hold without being renewed.
+    pub(crate) fn lease(&self) -> Duration {
+        self.inner.shared.options.reader_lease
+    }
+
+    /// The newest manifest there is, which the reader may not read from yet.
+    pub(crate) fn newest_manifest(&self) -> Result<Arc<Numbered<DbState>>> {
+        Ok(self.inner.manifest.refresh()?)
+    }
+
     /// What the reader takes from the world.
     pub fn env(&self) -> &Env {
         &self.inner.shared.env

@@ -1,6 +1,7 @@
 //! How the threads of a database are woken and ended.
 
 use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The longest that a writer waits for room before it looks again.
@@ -15,6 +16,8 @@ struct State {
     commit_thread_gone: bool,
     /// Counts every change that may have made room.
     room: u64,
+    /// Counts publications while somebody watches.
+    published: u64,
 }
 
 /// Why a wait for something to compact is over.
@@ -36,6 +39,9 @@ pub(crate) struct Signals {
     flush_thread: Condvar,
     compact_thread: Condvar,
     room: Condvar,
+    watchers: Condvar,
+    /// Somebody has asked for publications; looked at without the lock.
+    any_watcher: AtomicBool,
 }
 
 impl Signals {
@@ -66,6 +72,35 @@ impl Signals {
         self.room.notify_all();
     }
 
+    /// Commits became visible or durable.
+    #[inline]
+    pub(crate) fn publication(&self) {
+        if self.any_watcher.load(Ordering::SeqCst) {
+            self.tell_watchers();
+        }
+    }
+
+    #[cold]
+    fn tell_watchers(&self) {
+        self.state.lock().published += 1;
+        self.watchers.notify_all();
+    }
+
+    /// Where the count of publications stands; from now on they are counted.
+    pub(crate) fn published(&self) -> u64 {
+        let state = self.state.lock();
+        self.any_watcher.store(true, Ordering::SeqCst);
+        state.published
+    }
+
+    /// Waits until something was published since `seen`, for `most` at longest.
+    pub(crate) fn wait_for_publication(&self, seen: u64, most: Duration) {
+        let mut state = self.state.lock();
+        if state.published == seen && !state.ending {
+            self.watchers.wait_for(&mut state, most);
+        }
+    }
+
     /// Everybody goes home.
     pub(crate) fn end(&self) {
         self.state.lock().ending = true;
@@ -74,6 +109,7 @@ impl Signals {
             &self.flush_thread,
             &self.compact_thread,
             &self.room,
+            &self.watchers,
         ] {
             condvar.notify_all();
         }

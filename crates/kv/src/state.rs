@@ -84,6 +84,8 @@ pub struct DbState {
     pub checkpoints: Vec<Checkpoint>,
     /// Which commits belong to which time.
     pub times: CommitTimes,
+    /// Bytes of log that are kept for change feeds beside what recovery needs.
+    pub keep_log: u64,
 }
 
 impl DbState {
@@ -97,6 +99,7 @@ impl DbState {
             head: Commit::ZERO,
             checkpoints: Vec::new(),
             times: CommitTimes::default(),
+            keep_log: 0,
         }
     }
 

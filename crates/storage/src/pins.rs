@@ -16,8 +16,10 @@ const SUFFIX: &str = ".pin";
 /// A pin as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinInfo {
-    /// The manifest whose segments are held.
+    /// The manifest whose segments are held; `u64::MAX` for none.
     pub manifest: u64,
+    /// The log is held from this file on; `u64::MAX` for not at all.
+    pub log: u64,
     /// When the pin lapses.
     pub expires: Timestamp,
 }
@@ -43,8 +45,22 @@ impl ReaderPins {
     /// # Errors
     /// The store's.
     pub fn hold(&self, manifest: u64) -> Result<()> {
+        self.put(manifest, u64::MAX)
+    }
+
+    /// Holds the log from file `number` on, from now for the lease, in place of what this reader
+    /// held before. The caller must then check that the file still exists.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn hold_log(&self, number: u64) -> Result<()> {
+        self.put(u64::MAX, number)
+    }
+
+    fn put(&self, manifest: u64, log: u64) -> Result<()> {
         let pin = PinInfo {
             manifest,
+            log,
             expires: self.env.clock.now().after(self.lease),
         };
         let bytes = postcard::to_stdvec(&pin)

@@ -65,6 +65,15 @@ fn checksum(file: u64, bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes) ^ mix.wrapping_mul(0x9e37_79b1) ^ bytes.len() as u32
 }
 
+/// How many bytes the record takes whose header this is; `None` when it is none.
+pub(crate) fn record_bytes(header: &[u8]) -> Option<usize> {
+    let u32_at = |at: usize| {
+        let bytes = header.get(at..at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().expect("four")))
+    };
+    (u32_at(0)? == MAGIC).then_some(HEADER + u32_at(4)? as usize)
+}
+
 /// Reads the record at `at` of file number `file`; `None` when there is no intact one.
 pub(crate) fn decode(bytes: &[u8], file: u64, at: usize) -> Option<(Record, Cow<'_, [u8]>, usize)> {
     let header = bytes.get(at..)?.get(..HEADER)?;

@@ -1,0 +1,322 @@
+//! The change feed: every commit once, in order, from the writer's process and from another; going
+//! on after restarts, crashes and time away; told where to start when the log has gone.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use common::{Db, roomy_options, simulated, small_options, text, threaded_options};
+use siltstone_kv::{
+    Background, Batch, ChangeKind, ChangeSet, Changes, Commit, Durability, Error, KeyRange,
+    KeyspaceOptions, Kv, Options, Reader,
+};
+use siltstone_storage::{Env, MemBlobs};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+fn drain(changes: &mut Changes) -> Vec<ChangeSet> {
+    std::iter::from_fn(|| changes.try_next().unwrap()).collect()
+}
+
+/// `commit:key=value` for each put.
+fn shown(sets: &[ChangeSet]) -> Vec<String> {
+    let show = |set: &ChangeSet| {
+        let changes: Vec<_> = set.changes.iter().map(|c| one(&c.write)).collect();
+        format!("{}:{}", set.commit, changes.join(","))
+    };
+    sets.iter().map(show).collect()
+}
+
+fn one(change: &ChangeKind) -> String {
+    match change {
+        ChangeKind::Put {
+            key,
+            value,
+            expires,
+        } => {
+            let time = expires.map(|_| "!").unwrap_or_default();
+            format!("{}={}{time}", text(key), text(value))
+        }
+        ChangeKind::Delete { key } => format!("-{}", text(key)),
+        ChangeKind::Merge { key, operands } => {
+            let operands: Vec<_> = operands.iter().map(|o| text(o)).collect();
+            format!("{}+{}", text(key), operands.join("+"))
+        }
+        ChangeKind::DeleteRange { start, end } => {
+            let end = end.as_ref().map(|end| text(end)).unwrap_or_default();
+            format!("-[{}..{end})", text(start))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn reader(mem: &MemBlobs) -> Reader {
+    let (env, _, _) = simulated(mem, 77);
+    Reader::open(env, roomy_options()).unwrap()
+}
+
+fn commits(sets: &[ChangeSet]) -> Vec<u64> {
+    sets.iter().map(|set| set.commit.0).collect()
+}
+
+#[test]
+fn every_kind_of_write_is_delivered_with_its_keyspace() {
+    let options = KeyspaceOptions {
+        merge_operator: Some("append".into()),
+        ..KeyspaceOptions::default()
+    };
+    let db = Db::with(roomy_options(), options);
+    let side = db
+        .kv
+        .create_keyspace("side", KeyspaceOptions::default())
+        .unwrap();
+    let mut changes = db.kv.changes(Commit::ZERO).unwrap();
+    let mut following = reader(&db.mem).changes(Commit::ZERO).unwrap();
+    assert_eq!(changes.try_next().unwrap(), None);
+    let keyspace = db.default();
+    db.put("a", "1");
+    db.delete("a");
+    keyspace.merge(b"m", b"x").unwrap();
+    keyspace
+        .put_ttl(b"t", b"2", Duration::from_secs(9))
+        .unwrap();
+    let some = KeyRange::new(Bound::Included(&b"a"[..]), Bound::Excluded(&b"c"[..])).unwrap();
+    keyspace.delete_range(&some).unwrap();
+    let mut batch = Batch::new();
+    batch
+        .put(&side, b"s", b"3")
+        .merge(&keyspace, b"m", b"y")
+        .merge(&keyspace, b"m", b"z");
+    db.kv.write(&batch, Durability::Durable).unwrap();
+    let expected = [
+        "1:a=1",
+        "2:-a",
+        "3:m+x",
+        "4:t=2!",
+        "5:-[a..c)",
+        "6:m+y+z,s=3",
+    ];
+    let sets = drain(&mut changes);
+    assert_eq!(shown(&sets), expected);
+    assert_eq!(changes.position(), Commit(6));
+    let names: Vec<_> = sets[5]
+        .changes
+        .iter()
+        .map(|change| change.keyspace_name.as_deref().unwrap())
+        .collect();
+    assert_eq!(names, ["default", "side"]);
+    assert_eq!(drain(&mut following), sets, "a reader's feed is the same");
+}
+
+#[test]
+fn a_feed_goes_on_where_it_stopped_also_after_flushes_and_restarts() {
+    for bucket in [false, true] {
+        let mem = match bucket {
+            true => MemBlobs::bucket(),
+            false => MemBlobs::new(),
+        };
+        let mut db = Db::on(mem, small_options(), KeyspaceOptions::default());
+        db.kv.keep_log(1 << 30).unwrap();
+        let mut delivered = Vec::new();
+        let mut position = Commit::ZERO;
+        for round in 0..8u64 {
+            for n in 0..20 {
+                db.put(&format!("k{n}"), &format!("{round} {}", "x".repeat(50)));
+            }
+            let mut changes = match round % 2 {
+                0 => db.kv.changes(position).unwrap(),
+                _ => reader(&db.mem).changes(position).unwrap(),
+            };
+            for _ in 0..13 {
+                let set = changes.try_next().unwrap().unwrap();
+                delivered.push(set.commit.0);
+            }
+            position = changes.position();
+            drop(changes);
+            db.kv.flush().unwrap();
+            db = match round % 3 {
+                0 => db.reopen(),
+                1 => db.power_cut(),
+                _ => db,
+            };
+        }
+        let mut changes = db.kv.changes(position).unwrap();
+        delivered.extend(commits(&drain(&mut changes)));
+        assert_eq!(delivered, (1..=160).collect::<Vec<_>>(), "bucket {bucket}");
+    }
+}
+
+#[test]
+fn an_open_feed_holds_the_log_that_it_has_still_to_read() {
+    let db = Db::with(small_options(), KeyspaceOptions::default());
+    let mut near = db.kv.changes(Commit::ZERO).unwrap();
+    let reading = reader(&db.mem);
+    let mut far = reading.changes(Commit::ZERO).unwrap();
+    for n in 0..300 {
+        db.put(&format!("k{n}"), &"x".repeat(100));
+        if n % 50 == 0 {
+            db.kv.flush().unwrap();
+        }
+    }
+    db.kv.flush().unwrap();
+    let logs = || common::files(&db.mem, "wal/").len();
+    let held = logs();
+    assert!(held > 3);
+    assert_eq!(drain(&mut near).len(), 300);
+    assert_eq!(drain(&mut far).len(), 300);
+    db.put("last", "1");
+    db.kv.flush().unwrap();
+    assert!(logs() < held, "what was read may go");
+    assert_eq!(drain(&mut near).len(), 1);
+    drop((near, far));
+    db.put("last", "2");
+    db.kv.flush().unwrap();
+    assert_eq!(logs(), 1);
+}
+
+#[test]
+fn a_feed_that_fell_behind_is_told_where_it_can_start_again() {
+    let options = Options {
+        max_feed_log_bytes: 10_000,
+        ..small_options()
+    };
+    let db = Db::with(options, KeyspaceOptions::default());
+    let mut slow = db.kv.changes(Commit::ZERO).unwrap();
+    for n in 0..300 {
+        db.put(&format!("k{n}"), &"x".repeat(100));
+        if n % 20 == 0 {
+            db.kv.flush().unwrap();
+        }
+    }
+    db.kv.flush().unwrap();
+    let gone = |result: Result<Option<ChangeSet>, Error>| match result.unwrap_err() {
+        Error::ChangesGone { after, oldest } => (after, oldest),
+        other => panic!("{other}"),
+    };
+    let (after, oldest) = gone(slow.try_next());
+    assert_eq!(after, Commit::ZERO);
+    assert!(oldest > Commit(100));
+    assert_eq!(
+        gone(db.kv.changes(Commit(7)).map(|_| None)),
+        (Commit(7), oldest)
+    );
+    let mut again = db.kv.changes(oldest).unwrap();
+    assert_eq!(
+        commits(&drain(&mut again)),
+        (oldest.0 + 1..=300).collect::<Vec<_>>()
+    );
+    drop((slow, again));
+    // After a clean close the log is gone, and the head is the place to start.
+    let db = db.reopen();
+    let Err(Error::ChangesGone { oldest, .. }) = db.kv.changes(Commit(299)) else {
+        panic!("nothing is left of the log");
+    };
+    assert_eq!(oldest, Commit(300));
+    let mut changes = db.kv.changes(oldest).unwrap();
+    assert_eq!(changes.try_next().unwrap(), None);
+    db.put("k", "v");
+    assert_eq!(commits(&drain(&mut changes)), [301]);
+    assert!(matches!(
+        db.kv.changes(Commit(500)),
+        Err(Error::FutureCommit { .. })
+    ));
+}
+
+#[test]
+fn only_durable_commits_are_delivered_and_none_is_taken_back() {
+    let db = Db::new();
+    let mut changes = db.kv.changes(Commit::ZERO).unwrap();
+    let mut following = reader(&db.mem).changes(Commit::ZERO).unwrap();
+    db.default()
+        .put_with(b"buffered", b"1", Durability::Buffered)
+        .unwrap();
+    assert_eq!(changes.try_next().unwrap(), None);
+    assert_eq!(following.try_next().unwrap(), None);
+    db.put("durable", "2");
+    assert_eq!(commits(&drain(&mut changes)), [1, 2]);
+    let delivered = commits(&drain(&mut following));
+    assert_eq!(delivered, [1, 2]);
+    // Whoever waits has buffered writes made durable.
+    db.default()
+        .put_with(b"buffered", b"3", Durability::Buffered)
+        .unwrap();
+    let waited = changes
+        .next_within(Duration::from_secs(5))
+        .unwrap()
+        .unwrap();
+    assert_eq!(waited.commit, Commit(3));
+    drop((changes, following));
+    let db = db.power_cut();
+    assert_eq!(db.kv.head(), Commit(3), "what was delivered is still there");
+}
+
+#[test]
+fn feeds_beside_racing_writers_see_each_commit_once_and_in_order() {
+    for bucket in [false, true] {
+        let mem = match bucket {
+            true => MemBlobs::bucket(),
+            false => MemBlobs::new(),
+        };
+        let env = Env::system(Arc::new(mem.clone()));
+        let kv = Kv::open(env, threaded_options(), KeyspaceOptions::default(), None).unwrap();
+        let total = 4 * 300;
+        thread::scope(|scope| {
+            for writer in 0..4 {
+                let keyspace = kv.default_keyspace();
+                scope.spawn(move || {
+                    for n in 0..300 {
+                        let durability = match n % 3 {
+                            0 => Durability::Durable,
+                            _ => Durability::Buffered,
+                        };
+                        let key = format!("{writer} {n}");
+                        keyspace
+                            .put_with(key.as_bytes(), &[b'x'; 60], durability)
+                            .unwrap();
+                    }
+                });
+            }
+            let follow = |mut changes: Changes| {
+                let mut keys = std::collections::BTreeSet::new();
+                for expected in 1..=total {
+                    let set = changes
+                        .next_within(Duration::from_secs(20))
+                        .unwrap()
+                        .unwrap();
+                    assert_eq!(set.commit.0, expected);
+                    let ChangeKind::Put { key, .. } = &set.changes[0].write else {
+                        panic!("only puts");
+                    };
+                    assert!(keys.insert(key.clone()));
+                }
+                assert_eq!(changes.try_next().unwrap(), None);
+            };
+            for _ in 0..2 {
+                let changes = kv.changes(Commit::ZERO).unwrap();
+                scope.spawn(move || follow(changes));
+            }
+            let env = Env::system(Arc::new(mem.clone()));
+            let reader = Reader::open(env, roomy_options()).unwrap();
+            let changes = reader.changes(Commit::ZERO).unwrap();
+            scope.spawn(move || follow(changes));
+        });
+    }
+}
+
+#[test]
+fn a_feed_ends_with_its_database() {
+    let env = Env::system(Arc::new(MemBlobs::new()));
+    let options = Options {
+        background: Background::Threads,
+        ..roomy_options()
+    };
+    let kv = Kv::open(env, options, KeyspaceOptions::default(), None).unwrap();
+    let mut changes = kv.changes(Commit::ZERO).unwrap();
+    let closer = kv.clone();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| changes.next_within(Duration::from_secs(600)));
+        closer.close().unwrap();
+        assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
+    });
+}

@@ -400,7 +400,9 @@ impl World {
     fn get_at(&mut self) -> Checked {
         let (keyspace, name) = self.pick_keyspace()?;
         let head = self.head()?;
-        let commit = head.saturating_sub(self.rng.u64(0..60));
+        // Far back there are levels.
+        let back = [60, 60, 1_000][self.rng.usize(0..3)];
+        let commit = head.saturating_sub(self.rng.u64(0..back));
         let key = self.pick_key();
         self.report.checks += 1;
         let map = &self.model[&name];
@@ -648,6 +650,8 @@ impl World {
     fn random_history(&mut self) -> History {
         History {
             window: [1, 5, 30, 50][self.rng.usize(0..4)],
+            divisor: self.rng.u64(2..6),
+            levels: self.rng.u32(0..4),
             max_versions: (self.rng.u8(0..4) == 0).then(|| self.rng.u32(1..4)),
             ..History::default()
         }

@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::db::{Keyspace, Kv};
+use crate::dropped::Dropped;
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::open::new_core;
@@ -54,7 +55,8 @@ impl Kv {
                 options: options.clone(),
                 flushed: Commit::ZERO,
                 limited: false,
-                dropped: Commit::ZERO,
+                dropped: Dropped::default(),
+                policy_changes: 0,
             };
             state.next_keyspace += 1;
             state.keyspaces.push(keyspace.clone());
@@ -72,7 +74,9 @@ impl Kv {
             sealed: Vec::new(),
             runs: Vec::new().into(),
             options: Arc::new(keyspace.options.clone()),
-            dropped: Commit::ZERO,
+            dropped: Arc::default(),
+            policy_changes: 0,
+            young_from: Arc::default(),
             limited: keyspace.is_limited(),
             seen: Commit::ZERO,
             pin,
@@ -92,6 +96,9 @@ impl Kv {
         self.core().edit(|state| {
             if let Some(found) = state.keyspace_mut(keyspace.core().id) {
                 found.limited = found.is_limited();
+                if found.options.history != options.history {
+                    found.policy_changes += 1;
+                }
                 found.options = options.clone();
             }
             Ok(())
@@ -291,6 +298,6 @@ pub(crate) fn keyspace_stats(name: &str, view: &View) -> KeyspaceStats {
             .map(|memtable| memtable.bytes() as u64)
             .sum(),
         sealed_memtables: view.sealed.len() as u64,
-        dropped: view.dropped,
+        dropped: view.dropped.newest(),
     }
 }

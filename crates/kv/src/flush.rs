@@ -1,13 +1,12 @@
 //! Flush: a sealed memtable becomes a table of level 0, then the log it stood in may go.
 
 use crate::compaction::output::{Output, Outputs};
-use crate::compaction::run::{Dropped, dropped_up_to};
+use crate::compaction::run::Drops;
 use crate::compaction::versions::{Rules, VersionFilter};
-use crate::core::{Core, Kept};
+use crate::core::Core;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::memtable::{MemCursor, Memtable};
-use crate::retention::Retention;
 use crate::stats::{FlushStats, add};
 use crate::types::Commit;
 use crate::view::KeyspaceCore;
@@ -129,8 +128,7 @@ impl Core {
         log: LogEnds,
     ) -> Result<FlushStats> {
         let view = core.view.load_full();
-        let Kept { held, head, now } = self.held_and_head();
-        let retention = Retention::new(head, &view.options.history, held);
+        let (retention, now) = self.retention(&view);
         let times = self.times.lock().clone();
         let rules = Rules {
             retention: &retention,
@@ -173,19 +171,13 @@ impl Core {
         let mut overtaken = None;
         let edited = self.edit(|state| {
             overtaken = None;
-            let rules = Dropped {
-                gone: dropped_up_to(&retention, Some(flushed)),
-                history: &view.options.history,
-                now,
-            };
+            let drops = Drops::new(&view, &retention, (dropped > 0).then_some(flushed));
             match state.keyspace_mut(core.id) {
                 None => overtaken = Some(Overtaken::ByDrop),
-                Some(keyspace) if !rules.fits(keyspace) => overtaken = Some(Overtaken::ByPolicy),
+                Some(keyspace) if !drops.fits(keyspace) => overtaken = Some(Overtaken::ByPolicy),
                 Some(keyspace) => {
                     keyspace.flushed = keyspace.flushed.max(flushed);
-                    if dropped > 0 {
-                        keyspace.dropped = keyspace.dropped.max(rules.gone);
-                    }
+                    drops.note(keyspace);
                 }
             }
             if overtaken.is_some() {

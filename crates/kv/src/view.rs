@@ -3,9 +3,11 @@
 //! file it names is deleted.
 
 use crate::cache::BlockCache;
+use crate::dropped::Dropped;
 use crate::memtable::{MemCursor, Memtable};
 use crate::merge::Source;
 use crate::options::KeyspaceOptions;
+use crate::readable::YoungFrom;
 use crate::signals::Signals;
 use crate::sst::run::{Run, RunCursor};
 use crate::sst::table::{ReadState, Table};
@@ -63,8 +65,12 @@ pub(crate) struct View {
     /// Those that may hold the newest commits first.
     pub(crate) runs: Arc<[Run]>,
     pub(crate) options: Arc<KeyspaceOptions>,
-    /// Commits up to this one are readable only where something holds them.
-    pub(crate) dropped: Commit,
+    /// What is gone: those commits are readable only where something holds them.
+    pub(crate) dropped: Arc<Dropped>,
+    /// Of [`crate::KeyspaceState`]: tells policies apart.
+    pub(crate) policy_changes: u64,
+    /// Shared by all views under one policy.
+    pub(crate) young_from: Arc<YoungFrom>,
     /// Reads must look for marks of versions that were removed inside the window.
     pub(crate) limited: bool,
     /// A reader's: the newest commit in it.
@@ -120,7 +126,9 @@ impl View {
             sealed,
             runs: self.runs.clone(),
             options: self.options.clone(),
-            dropped: self.dropped,
+            dropped: self.dropped.clone(),
+            policy_changes: self.policy_changes,
+            young_from: self.young_from.clone(),
             limited: self.limited,
             seen: self.seen,
             pin: self.pin.clone(),

@@ -53,6 +53,9 @@ impl Settings {
         KeyspaceOptions {
             history: History {
                 window: self.window.unwrap_or(history.window),
+                window_age: history.window_age,
+                divisor: history.divisor,
+                levels: history.levels,
                 max_versions: self.max_versions.or(history.max_versions),
                 max_age: self.max_age.or(history.max_age),
                 expire: self.expire,

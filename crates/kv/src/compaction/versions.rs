@@ -173,6 +173,7 @@ impl<'a, F: Fn(&[u8], Commit) -> bool> VersionFilter<'a, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retention::Rule;
 
     type Row = (&'static str, u64, Option<&'static str>);
 
@@ -196,7 +197,9 @@ mod tests {
         outside: bool,
         rows: &[Row],
     ) -> Vec<(String, u64, bool, bool)> {
-        let retention = Retention::new(Commit(head), history, pins.iter().map(|p| Commit(*p)));
+        let pins = pins.iter().map(|p| Commit(*p));
+        let rule = Rule::of(history);
+        let retention = Retention::new(Commit(head), rule, Commit::MAX, pins);
         let rules = Rules {
             retention: &retention,
             history,

@@ -481,6 +481,33 @@ fn a_window_given_as_an_age_keeps_what_is_younger_over_restarts_and_clock_steps(
 }
 
 #[test]
+fn a_clock_that_steps_back_during_a_compaction_promises_nothing_that_it_drops() {
+    let hour = Duration::from_secs(3_600);
+    let db = Db::history(History {
+        window: 1,
+        window_age: Some(hour),
+        ..History::default()
+    });
+    for n in 1..=3 {
+        db.table(&[("k", &n.to_string())]);
+        db.clock.advance(hour);
+    }
+    let (kv, clock, once) = (db.kv.clone(), db.clock.clone(), AtomicBool::new(true));
+    let refused = Arc::new(AtomicBool::new(false));
+    let answer = refused.clone();
+    db.store.on_call(Box::new(move |call| {
+        if call.kind == CallKind::Finish && once.swap(false, Ordering::SeqCst) {
+            clock.set_wall(Timestamp(clock.now().0 - 10 * 3_600_000_000));
+            let asked = kv.default_keyspace().at_commit(Commit(2));
+            answer.store(asked.is_err(), Ordering::SeqCst);
+        }
+    }));
+    assert_eq!(db.compact_all().dropped, 2);
+    db.store.clear_hook();
+    assert!(refused.load(Ordering::SeqCst));
+}
+
+#[test]
 fn a_reader_lists_and_refuses_the_same_commits_as_its_writer() {
     let policy = levels(3, 3, 3);
     let db = Db::history(policy.clone());

@@ -127,6 +127,12 @@ impl CommitRanges {
         self.0[..above].last()?.at_or_before(from)
     }
 
+    /// Those from `first` to `last`, both included.
+    pub fn between(&self, first: Commit, last: Commit) -> Self {
+        let range = CommitRange::multiples(first.0, last.0, 1);
+        self.meet(&Self(range.into_iter().collect()))
+    }
+
     /// Those that are in both.
     pub(crate) fn meet(&self, other: &Self) -> Self {
         let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
@@ -217,6 +223,8 @@ mod tests {
             prop_assert_eq!(set.at_or_after(Commit(from)), after);
             let before = list.iter().rev().find(|n| **n <= from).copied().map(Commit);
             prop_assert_eq!(set.at_or_before(Commit(from)), before);
+            let between: Vec<_> = list.iter().copied().filter(|n| (from..from + 9).contains(n)).collect();
+            prop_assert_eq!(plain(&set.between(Commit(from), Commit(from + 8))), between);
         }
 
         #[test]

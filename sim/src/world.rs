@@ -16,6 +16,10 @@ use std::time::Duration;
 
 /// Keys of a keyspace.
 const KEYS: Key = 120;
+/// The history policy of the default keyspace.
+const WINDOW: u64 = 30;
+const DIVISOR: u64 = 4;
+const LEVELS: u32 = 3;
 /// Operations that are shown when something differs.
 const SHOWN: usize = 30;
 
@@ -64,7 +68,7 @@ impl World {
             store,
             clock,
             kv: None,
-            model: BTreeMap::from([("default".to_string(), Map::new(30, false))]),
+            model: BTreeMap::from([("default".to_string(), Map::new(WINDOW, false))]),
             issued: 0,
             durable: 0,
             held: Vec::new(),
@@ -127,7 +131,9 @@ impl World {
         };
         let keyspace = KeyspaceOptions {
             history: History {
-                window: 30,
+                window: WINDOW,
+                divisor: DIVISOR,
+                levels: LEVELS,
                 ..History::default()
             },
             block_bytes: 512,
@@ -420,6 +426,9 @@ impl World {
                 Ok(())
             }
             Err(Error::NotRetained { before, after, .. }) => {
+                if name == "default" && on_level(commit, head) {
+                    return Err(format!("{name} at {commit} of {head}: refused on a level"));
+                }
                 if commit + map.window > head {
                     return Err(format!(
                         "{name} at {commit} of {head}: refused inside the window"
@@ -810,4 +819,12 @@ impl World {
         }
         self.read_held()
     }
+}
+
+/// True when a level of the default keyspace, whose policy never changes, retains `commit`.
+fn on_level(commit: u64, head: u64) -> bool {
+    (1..=LEVELS).any(|level| {
+        let step = DIVISOR.pow(level);
+        commit.is_multiple_of(step) && commit + WINDOW * step > head
+    })
 }

@@ -125,6 +125,28 @@ impl Database {
 
     /// The commits of the default keyspace that can be read.
     ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let url = dir.path().to_str().expect("a plain path");
+    /// use siltstone::{Commit, Database, Error, History, KeyspaceOptions, Options};
+    /// let history = KeyspaceOptions { history: History::levels(10, 1), ..KeyspaceOptions::default() };
+    /// let db = Database::open_with(url, Options::default(), history).await?;
+    /// for n in 1..=35 {
+    ///     db.put("k", n.to_string()).await?;
+    /// }
+    /// // The ten newest, and of a hundred every tenth.
+    /// let readable: Vec<_> = db.retained_commits()?.iter().map(|commit| commit.0).collect();
+    /// assert_eq!(readable, [0, 10, 20, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35]);
+    /// assert_eq!(db.get_at("k", Commit(20)).await?.as_deref(), Some(&b"20"[..]));
+    /// assert!(db.get_at("k", Commit(21)).await.is_err());
+    /// // From now on all of it, but for what is gone.
+    /// let everything = KeyspaceOptions { history: History::everything(), ..KeyspaceOptions::default() };
+    /// db.set_keyspace("default", everything).await?;
+    /// # db.close().await
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Closed.
     pub fn retained_commits(&self) -> Result<CommitRanges> {

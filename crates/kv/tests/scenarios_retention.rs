@@ -6,10 +6,10 @@ mod common;
 use common::{Db, Model, retained, roomy_options, small_options, text};
 use proptest::prelude::*;
 use siltstone_kv::{
-    Commit, CompactOptions, CompactOrder, Durability, Error, History, KeyspaceOptions, Read,
+    Commit, CompactOptions, CompactOrder, Durability, Error, History, KeyspaceOptions, Kv, Read,
     Reader, history,
 };
-use siltstone_storage::{CallKind, Clock, Timestamp};
+use siltstone_storage::{CallKind, Clock, Env, ManualClock, MemBlobs, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -505,6 +505,72 @@ fn a_clock_that_steps_back_during_a_compaction_promises_nothing_that_it_drops() 
     assert_eq!(db.compact_all().dropped, 2);
     db.store.clear_hook();
     assert!(refused.load(Ordering::SeqCst));
+}
+
+/// A clock that lets something happen once when it is next asked for the time.
+struct Interrupted {
+    clock: Arc<ManualClock>,
+    then: parking_lot::Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Interrupted")
+    }
+}
+
+impl Clock for Interrupted {
+    fn now(&self) -> Timestamp {
+        let then = self.then.lock().take();
+        if let Some(then) = then {
+            then();
+        }
+        self.clock.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration);
+    }
+}
+
+#[test]
+fn a_checkpoint_dropped_while_a_compaction_looks_around_still_covers_who_took_over_from_it() {
+    let (env, clock, _) = common::simulated(&MemBlobs::new(), 1);
+    let clock = Arc::new(Interrupted {
+        clock,
+        then: parking_lot::Mutex::default(),
+    });
+    let env = Env {
+        clock: clock.clone(),
+        ..env
+    };
+    let keyspace = KeyspaceOptions {
+        history: History::head_only(),
+        ..KeyspaceOptions::default()
+    };
+    let kv = Kv::open(env, roomy_options(), keyspace, None).unwrap();
+    let default = kv.default_keyspace();
+    default.put(b"k", b"1").unwrap();
+    kv.checkpoint("one", None).unwrap();
+    default.put(b"k", b"2").unwrap();
+    kv.flush().unwrap();
+    let taken = Arc::new(parking_lot::Mutex::new(None));
+    let (other, answer) = (kv.clone(), taken.clone());
+    *clock.then.lock() = Some(Box::new(move || {
+        let snapshot = other.default_keyspace().at_commit(Commit(1)).unwrap();
+        other.drop_checkpoint("one").unwrap();
+        *answer.lock() = Some(snapshot);
+    }));
+    default
+        .compact(&CompactOptions::default())
+        .map_err(|failed| failed.error)
+        .unwrap();
+    let snapshot = taken.lock().take().unwrap();
+    assert_eq!(&snapshot.get(b"k").unwrap().unwrap()[..], b"1");
 }
 
 #[test]

@@ -87,7 +87,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut failures = Vec::new();
     for round in 1..=options.rounds {
         for workload in &workloads {
-            for engine in &engines {
+            let able = |engine: &&&str| !workload.wants_history() || has_history(engine);
+            for engine in engines.iter().filter(able) {
                 eprint!(
                     "round {round}/{}  {:<16}{:<10}",
                     options.rounds,
@@ -148,6 +149,12 @@ fn chosen_engines(names: &[String]) -> Result<Vec<&'static str>> {
                 .to_owned(),
         )),
     }
+}
+
+fn has_history(engine: &str) -> bool {
+    engines::ALL
+        .iter()
+        .any(|about| about.name == engine && about.history)
 }
 
 fn is_bar(engine: &str) -> bool {

@@ -62,6 +62,8 @@ pub(crate) struct Config {
     /// Set where every write of the workload waits for the disk, so that an engine with a timer
     /// in its commit path can shorten it.
     pub(crate) durable: bool,
+    /// Set where the workload reads at old commits; only for engines with [`Engine::HISTORY`].
+    pub(crate) history: bool,
 }
 
 /// A key and its value.
@@ -77,6 +79,8 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     const WRITES: Drive;
     /// How many writers at once are run, for an engine with both kinds of calls.
     const CROWD: Drive = Self::WRITES;
+    /// Whether it numbers its commits and can read at old ones.
+    const HISTORY: bool = false;
     /// How concurrent readers are run; an engine with async writes may read synchronously.
     const READS: Drive;
 
@@ -107,6 +111,27 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
         key: &[u8],
         see: impl FnMut(&[u8]) + Send,
     ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// The number of the newest commit.
+    fn commit(&self) -> u64 {
+        0
+    }
+
+    /// The first commit from `commit` on that can be read.
+    fn readable_from(&self, commit: u64) -> Result<u64> {
+        Err(format!("{} cannot read at commit {commit}", Self::NAME).into())
+    }
+
+    /// As [`Engine::get`], at an old commit.
+    fn get_at(
+        &self,
+        commit: u64,
+        key: &[u8],
+        see: impl FnMut(&[u8]) + Send,
+    ) -> impl Future<Output = Result<bool>> + Send {
+        let _ = (key, see);
+        async move { Err(format!("{} cannot read at commit {commit}", Self::NAME).into()) }
+    }
 
     /// Reads up to `limit` entries in key order from `from` on (inclusive), hands each to `see`,
     /// and returns how many there were.

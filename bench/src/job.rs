@@ -32,6 +32,9 @@ pub(crate) enum Workload {
     Get2,
     /// Gets of keys that are not there, warm.
     GetMissing,
+    /// Random gets at the newest commit and at one as many commits behind as there are entries, in
+    /// turns, with history kept by levels.
+    GetAtOld,
     /// Scans of 1,000 entries from random keys, warm.
     #[serde(rename = "scan_1000")]
     #[value(name = "scan_1000")]
@@ -62,6 +65,7 @@ impl Workload {
             Self::Get1 => "get_1",
             Self::Get2 => "get_2",
             Self::GetMissing => "get_missing",
+            Self::GetAtOld => "get_at_old",
             Self::Scan1000 => "scan_1000",
             Self::ScanFull => "scan_full",
             Self::Overwrite3x => "overwrite_3x",
@@ -82,6 +86,11 @@ impl Workload {
                 | Self::ScanFull
                 | Self::OpenClean
         )
+    }
+
+    /// Whether it is only for databases that can read at old commits.
+    pub(crate) fn wants_history(self) -> bool {
+        self == Self::GetAtOld
     }
 
     /// How long it runs if it is timed, in seconds.
@@ -132,7 +141,9 @@ impl Job {
     /// How the database is opened.
     pub(crate) fn config(&self) -> Config {
         let durable = matches!(self.step, Step::Measure(workload) if workload.is_durable());
+        let history = matches!(self.step, Step::Measure(workload) if workload.wants_history());
         Config {
+            history,
             cache_bytes: (self.memory_mib - self.memtable_mib) << 20,
             memtable_bytes: self.memtable_mib << 20,
             compression: if self.compress {

@@ -16,6 +16,10 @@ use std::time::Duration;
 
 /// Keys of a keyspace.
 const KEYS: Key = 120;
+/// The history policy of the default keyspace.
+const WINDOW: u64 = 30;
+const DIVISOR: u64 = 4;
+const LEVELS: u32 = 3;
 /// Operations that are shown when something differs.
 const SHOWN: usize = 30;
 
@@ -64,7 +68,7 @@ impl World {
             store,
             clock,
             kv: None,
-            model: BTreeMap::from([("default".to_string(), Map::new(30, false))]),
+            model: BTreeMap::from([("default".to_string(), Map::new(WINDOW, false))]),
             issued: 0,
             durable: 0,
             held: Vec::new(),
@@ -127,7 +131,9 @@ impl World {
         };
         let keyspace = KeyspaceOptions {
             history: History {
-                window: 30,
+                window: WINDOW,
+                divisor: DIVISOR,
+                levels: LEVELS,
                 ..History::default()
             },
             block_bytes: 512,
@@ -400,7 +406,9 @@ impl World {
     fn get_at(&mut self) -> Checked {
         let (keyspace, name) = self.pick_keyspace()?;
         let head = self.head()?;
-        let commit = head.saturating_sub(self.rng.u64(0..60));
+        // Far back there are levels.
+        let back = [60, 60, 1_000][self.rng.usize(0..3)];
+        let commit = head.saturating_sub(self.rng.u64(0..back));
         let key = self.pick_key();
         self.report.checks += 1;
         let map = &self.model[&name];
@@ -418,6 +426,9 @@ impl World {
                 Ok(())
             }
             Err(Error::NotRetained { before, after, .. }) => {
+                if name == "default" && on_level(commit, head) {
+                    return Err(format!("{name} at {commit} of {head}: refused on a level"));
+                }
                 if commit + map.window > head {
                     return Err(format!(
                         "{name} at {commit} of {head}: refused inside the window"
@@ -648,6 +659,8 @@ impl World {
     fn random_history(&mut self) -> History {
         History {
             window: [1, 5, 30, 50][self.rng.usize(0..4)],
+            divisor: self.rng.u64(2..6),
+            levels: self.rng.u32(0..4),
             max_versions: (self.rng.u8(0..4) == 0).then(|| self.rng.u32(1..4)),
             ..History::default()
         }
@@ -806,4 +819,12 @@ impl World {
         }
         self.read_held()
     }
+}
+
+/// True when a level of the default keyspace, whose policy never changes, retains `commit`.
+fn on_level(commit: u64, head: u64) -> bool {
+    (1..=LEVELS).any(|level| {
+        let step = DIVISOR.pow(level);
+        commit.is_multiple_of(step) && commit + WINDOW * step > head
+    })
 }

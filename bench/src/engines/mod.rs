@@ -24,6 +24,8 @@ pub(crate) struct About {
     pub(crate) name: &'static str,
     /// Its kind; `None` if this build leaves it out.
     pub(crate) family: Option<Family>,
+    /// Whether it can read at old commits.
+    pub(crate) history: bool,
 }
 
 /// Code that is generic over the engine, to be run for one named at run time.
@@ -40,10 +42,14 @@ macro_rules! engines {
         /// Every database, in the order of the table, whether built in or not.
         pub(crate) const ALL: &[About] = &[$(
             #[cfg(all($(feature = $feature)?))]
-            About { name: $name, family: Some(<$engine as Engine>::FAMILY) },
+            About {
+                name: $name,
+                family: Some(<$engine as Engine>::FAMILY),
+                history: <$engine as Engine>::HISTORY,
+            },
             $(
                 #[cfg(not(feature = $feature))]
-                About { name: $name, family: None },
+                About { name: $name, family: None, history: false },
             )?
         )*];
 

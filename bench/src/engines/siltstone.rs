@@ -1,12 +1,12 @@
-//! Siltstone: one keyspace that keeps no history; buffered puts stay in its log buffer, durable
+//! Siltstone: one keyspace, which keeps no history but where that is measured; buffered puts stay in its log buffer, durable
 //! puts share syncs.
 
 use std::path::Path;
 
 use siltstone::blocking::Database;
 use siltstone::{
-    Batch, CompactOptions, Compression as Codec, Durability, History, KeyspaceOptions, Options,
-    Read,
+    Batch, Commit, CompactOptions, Compression as Codec, Durability, History, KeyspaceOptions,
+    Options, Read,
 };
 
 use crate::engine::{Compression, Config, Drive, Engine, Entry, Family, Result};
@@ -21,6 +21,7 @@ impl Engine for Siltstone {
     const FAMILY: Family = Family::Lsm;
     const WRITES: Drive = Drive::Threads;
     const CROWD: Drive = Drive::Tasks;
+    const HISTORY: bool = true;
     const READS: Drive = Drive::Threads;
 
     async fn open(dir: &Path, config: &Config) -> Result<Self> {
@@ -31,7 +32,10 @@ impl Engine for Siltstone {
             ..Options::default()
         };
         let keyspace = KeyspaceOptions {
-            history: History::head_only(),
+            history: match config.history {
+                true => History::levels(1_000, 4),
+                false => History::head_only(),
+            },
             compression: match config.compression {
                 Compression::Lz4 => Codec::Lz4,
                 Compression::None => Codec::None,
@@ -72,6 +76,29 @@ impl Engine for Siltstone {
 
     async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
         let value = self.database.get(key)?;
+        if let Some(value) = &value {
+            see(value);
+        }
+        Ok(value.is_some())
+    }
+
+    fn commit(&self) -> u64 {
+        self.database.kv().head().0
+    }
+
+    fn readable_from(&self, commit: u64) -> Result<u64> {
+        let readable = self.database.retained_commits()?;
+        let found = readable.at_or_after(Commit(commit));
+        Ok(found.ok_or("no later commit is readable")?.0)
+    }
+
+    async fn get_at(
+        &self,
+        commit: u64,
+        key: &[u8],
+        mut see: impl FnMut(&[u8]) + Send,
+    ) -> Result<bool> {
+        let value = self.database.get_at(key, Commit(commit))?;
         if let Some(value) = &value {
             see(value);
         }

@@ -1,6 +1,7 @@
 //! The workloads, each written once for every database. They run in a process of their own, so
 //! that memory and bytes written are theirs alone.
 
+mod history;
 mod open;
 mod read;
 mod write;
@@ -63,6 +64,7 @@ impl<E: Engine> Run<'_, E> {
             Workload::Get1 => self.get(1),
             Workload::Get2 => self.get(2),
             Workload::GetMissing => self.get_missing(),
+            Workload::GetAtOld => return self.get_at_old(),
             Workload::Scan1000 => self.scan_short(),
             Workload::ScanFull => self.scan_full(),
             Workload::Overwrite3x => self.overwrite(),
@@ -173,9 +175,11 @@ mod tests {
     use super::*;
 
     fn job(step: Step, dir: &std::path::Path) -> Job {
+        let history = matches!(step, Step::Measure(workload) if workload.wants_history());
+        let engine = if history { "siltstone" } else { "floor" };
         Job {
             step,
-            engine: "floor".to_owned(),
+            engine: engine.to_owned(),
             dir: dir.to_path_buf(),
             entries: 10_000,
             seconds: Some(1),
@@ -187,7 +191,7 @@ mod tests {
 
     fn run(step: Step, dir: &std::path::Path) -> Vec<Row> {
         let job = job(step, dir);
-        crate::engines::dispatch("floor", Runner { job: &job })
+        crate::engines::dispatch(&job.engine, Runner { job: &job })
             .unwrap()
             .unwrap()
     }

@@ -98,7 +98,7 @@ pub(crate) enum Command {
     Delete(commands::delete::DeleteArgs),
     /// Read keys in order
     Scan(commands::scan::ScanArgs),
-    /// Show the stored versions of a key, newest first
+    /// Show the stored versions of a key, newest first, or which commits can be read
     History(commands::history::HistoryArgs),
     /// Read records from a file: JSON lines or CSV, plain or gzipped
     Import(commands::import::ImportArgs),
@@ -115,7 +115,7 @@ pub(crate) enum Command {
     /// Hold commits by name, so that they stay readable
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::CheckpointCommand),
-    /// List, create and drop keyspaces
+    /// List, create, change and drop keyspaces
     #[command(subcommand)]
     Keyspace(commands::keyspace::KeyspaceCommand),
     /// Copy the database; a second copy to the same place takes only what is new

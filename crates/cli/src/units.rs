@@ -83,6 +83,18 @@ pub(crate) fn plural(n: u64, one: &str, many: &str) -> String {
     }
 }
 
+/// An ordinal: `2nd`, `10th`, `1,000th`.
+pub(crate) fn nth(n: u64) -> String {
+    let ending = match (n % 100, n % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{}{ending}", count(n))
+}
+
 /// A size in bytes, to three digits.
 pub(crate) fn bytes(n: u64) -> String {
     let mut size = n as f64;
@@ -160,6 +172,13 @@ pub(crate) fn line_text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ordinals_end_as_they_are_spoken() {
+        let all = [1, 2, 3, 4, 10, 11, 12, 13, 21, 102, 111, 1_000].map(nth);
+        let ordinals = "1st 2nd 3rd 4th 10th 11th 12th 13th 21st 102nd 111th 1,000th";
+        assert_eq!(all.join(" "), ordinals);
+    }
 
     #[test]
     fn sizes_read_as_written() {

@@ -77,6 +77,9 @@ impl Kv {
         self.core().edit(|state| {
             if let Some(found) = state.keyspace_mut(keyspace.core().id) {
                 found.limited = found.is_limited();
+                if found.options.history != options.history {
+                    found.policy_changes += 1;
+                }
                 found.options = options.clone();
             }
             Ok(())
@@ -276,6 +279,6 @@ pub(crate) fn keyspace_stats(name: &str, view: &View) -> KeyspaceStats {
             .map(|memtable| memtable.bytes() as u64)
             .sum(),
         sealed_memtables: view.sealed.len() as u64,
-        dropped: view.dropped,
+        dropped: view.dropped.newest(),
     }
 }

@@ -7,6 +7,7 @@ use crate::memtable::Memtable;
 use crate::options::Background;
 use crate::permits::Permits;
 use crate::pipeline::{Queue, Uploads};
+use crate::retention::{Retention, Rule};
 use crate::shared::Shared;
 use crate::signals::Signals;
 use crate::state::{CommitTimes, DbState};
@@ -65,12 +66,12 @@ pub(crate) struct Core {
 
 /// What must be kept, as it stood at one moment.
 #[derive(Debug)]
-pub(crate) struct Kept {
+struct Kept {
     /// Commits held by snapshots and checkpoints.
-    pub(crate) held: Vec<Commit>,
-    pub(crate) head: Commit,
+    held: Vec<Commit>,
+    head: Commit,
     /// When the leases of checkpoints were looked at.
-    pub(crate) now: Timestamp,
+    now: Timestamp,
 }
 
 /// How much memory writes take, and how hard they are to be slowed.
@@ -134,7 +135,11 @@ impl Core {
             };
             let runs = self.tables.lock().runs(&current.state, core.id);
             let memtables = (view.active.clone(), sealed);
-            View::new(keyspace, memtables, runs, Commit::ZERO, pin)
+            let mut next = View::new(keyspace, memtables, runs, Commit::ZERO, pin);
+            if next.policy_changes == view.policy_changes {
+                next.young_from = view.young_from.clone();
+            }
+            next
         });
         self.note_memory();
         self.signals.room();
@@ -302,13 +307,35 @@ impl Core {
         Ok(waits)
     }
 
+    /// The first commit younger than the window's age. A compaction asks before it looks at what is
+    /// held, a reader after it has begun to hold: one of them sees the other.
+    pub(crate) fn young_from(&self, view: &View) -> Commit {
+        let now = || self.shared.env.clock.now();
+        view.young_from
+            .resolve(view, now, |time| self.times.lock().commit_at(time))
+    }
+
+    /// The retained commits of a keyspace, for what is about to drop versions.
+    pub(crate) fn retention(&self, view: &View) -> (Retention, Timestamp) {
+        let young = self.young_from(view);
+        let Kept { held, head, now } = self.held_and_head();
+        let rule = Rule::of(&view.options.history);
+        (Retention::new(head, rule, young, held), now)
+    }
+
     /// What compaction must keep, and the newest durable commit, seen in one moment. A newer one may
     /// be lost in a crash; what it pushes out of the window would be missed then.
-    pub(crate) fn held_and_head(&self) -> Kept {
+    ///
+    /// Whoever asks for a commit holds it first and looks then, at the clock and at the checkpoints;
+    /// here it is the other way round, so that one of the two sees the other. The checkpoints are
+    /// looked at again afterwards for one that was made from a snapshot that was let go of since.
+    fn held_and_head(&self) -> Kept {
         self.expire_transactions();
         let durable = self.log.lock().durable();
-        let (mut held, head) = self.shared.held.with(|| self.shared.visible().min(durable));
         let now = self.shared.env.clock.now();
+        let before = self.manifest.current();
+        let (mut held, head) = self.shared.held.with(|| self.shared.visible().min(durable));
+        held.extend(before.state.checkpoint_pins(now));
         held.extend(self.manifest.current().state.checkpoint_pins(now));
         Kept { held, head, now }
     }

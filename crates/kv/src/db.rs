@@ -2,6 +2,7 @@
 
 use crate::Batch;
 use crate::batch::Footprint;
+use crate::commit_ranges::CommitRanges;
 use crate::compaction::pick::{CompactOptions, Mood};
 use crate::compaction::run::CompactFailed;
 use crate::core::Core;
@@ -10,16 +11,17 @@ use crate::memtable::Memtable;
 use crate::open::OpenStats;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::pipeline::{Submitted, Write};
-use crate::read::{KeyRange, Read, ReadAt, ViewRef, check_key, check_retained, operator_of};
+use crate::read::{KeyRange, Read, ReadAt, ViewRef, check_key, operator_of};
+use crate::readable::Readable;
 use crate::signals::Wake;
 use crate::snapshot::{HeldCommits, Scope, Snapshot};
 use crate::state::DEFAULT_KEYSPACE;
-use crate::stats::{CompactStats, FlushStats, PutStats, Source, Stats};
+use crate::stats::{CompactStats, FlushStats, GetStats, PutStats, Source, Stats};
 use crate::types::{Commit, Tag};
-use crate::view::KeyspaceCore;
+use crate::view::{KeyspaceCore, View};
 use crate::waiter::{Outcome, Waiter};
 use crate::wal::frame::{self, Op};
-use siltstone_storage::{Env, FolderLock};
+use siltstone_storage::{Env, FolderLock, Wait};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -550,16 +552,13 @@ impl Keyspace {
     /// # Errors
     /// [`Error::NotRetained`] naming the nearest readable commits, [`Error::FutureCommit`].
     pub fn at_commit(&self, commit: Commit) -> Result<Snapshot> {
-        let engine = &self.kv.inner.core;
-        let shared = &engine.shared;
+        let shared = &self.kv.inner.core.shared;
         shared.check_open()?;
-        let now = shared.env.clock.now();
         // Held first and checked then, so that no compaction comes between.
         let pin = HeldCommits::hold(shared, Scope::Unchecked, || Ok(commit))?;
-        let held = shared.held.intact(self.core.id);
-        let state = &engine.manifest.current().state;
-        let pins = state.checkpoint_pins(now).chain(held);
-        check_retained(commit, &self.core.view.load(), shared.visible(), pins)?;
+        let view = self.core.view.load();
+        let head = shared.visible();
+        self.readable(&view, head).check(commit, || self.pins())?;
         Ok(Snapshot {
             core: self.core.clone(),
             pin: Arc::new(pin.confirm(self.core.id)?),
@@ -572,7 +571,38 @@ impl Keyspace {
     /// # Errors
     /// As [`Keyspace::at_commit`], and [`Error::Truncated`].
     pub fn get_at(&self, key: &[u8], commit: Commit) -> Result<Option<bytes::Bytes>> {
-        self.at_commit(commit)?.get(key)
+        let newest = self.at()?;
+        if !self.readable(&newest.view, newest.commit).unheld(commit) {
+            return self.at_commit(commit)?.get(key);
+        }
+        // The view holds its tables and says what is gone from them: the commit needs no hold.
+        let at = ReadAt { commit, ..newest };
+        at.get(key, Wait::Allowed, &mut GetStats::default())
+    }
+
+    /// The commits that can be read now: by the history policy, or because a snapshot or a
+    /// checkpoint holds them.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn retained_commits(&self) -> Result<CommitRanges> {
+        self.kv.inner.core.shared.check_open()?;
+        let view = self.core.view.load();
+        let head = self.kv.head();
+        Ok(self.readable(&view, head).commits(self.pins()))
+    }
+
+    fn readable<'a>(&self, view: &'a View, head: Commit) -> Readable<'a> {
+        Readable::new(view, head, self.kv.inner.core.young_from(view))
+    }
+
+    /// The commits that something holds and that are intact.
+    fn pins(&self) -> Vec<Commit> {
+        let engine = &self.kv.inner.core;
+        let mut pins = engine.shared.held.intact(self.core.id);
+        let now = engine.shared.env.clock.now();
+        pins.extend(engine.manifest.current().state.checkpoint_pins(now));
+        pins
     }
 
     /// Compacts tables chosen by hand.

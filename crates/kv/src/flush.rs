@@ -2,14 +2,13 @@
 
 use crate::compaction::output::{Output, Outputs};
 use crate::compaction::outside::Others;
-use crate::compaction::run::{Dropped, dropped_up_to};
+use crate::compaction::run::Drops;
 use crate::compaction::versions::{Rules, VersionFilter};
-use crate::core::{Core, Kept};
+use crate::core::Core;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::memtable::{MemCursor, Memtable};
 use crate::range_delete::RangeTree;
-use crate::retention::Retention;
 use crate::stats::{FlushStats, add};
 use crate::types::Commit;
 use crate::view::KeyspaceCore;
@@ -131,8 +130,7 @@ impl Core {
         log: LogEnds,
     ) -> Result<FlushStats> {
         let view = core.view.load_full();
-        let Kept { held, head, now } = self.held_and_head();
-        let retention = Retention::new(head, &view.options.history, held);
+        let (retention, now) = self.retention(&view);
         let times = self.times.lock().clone();
         let own_ranges = memtable.ranges().all();
         let all_ranges = view.ranges.iter().chain(&own_ranges).cloned();
@@ -188,23 +186,14 @@ impl Core {
         let mut overtaken = None;
         let edited = self.edit(|state| {
             overtaken = None;
-            let rules = Dropped {
-                gone: dropped_up_to(&retention, Some(flushed)),
-                history: &view.options.history,
-                now,
-                expired,
-            };
+            let newest = (dropped > 0).then_some(flushed);
+            let drops = Drops::new(&view, &retention, newest).with_expired(expired, now);
             match state.keyspace_mut(core.id) {
                 None => overtaken = Some(Overtaken::ByDrop),
-                Some(keyspace) if !rules.fits(keyspace) => overtaken = Some(Overtaken::ByPolicy),
+                Some(keyspace) if !drops.fits(keyspace) => overtaken = Some(Overtaken::ByPolicy),
                 Some(keyspace) => {
                     keyspace.flushed = keyspace.flushed.max(flushed);
-                    if dropped > 0 {
-                        keyspace.dropped = keyspace.dropped.max(rules.gone);
-                    }
-                    if expired {
-                        keyspace.expired = keyspace.expired.max(now);
-                    }
+                    drops.note(keyspace);
                     keyspace.range_deletes.extend(own_ranges.iter().cloned());
                 }
             }

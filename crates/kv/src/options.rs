@@ -171,6 +171,15 @@ pub enum Compression {
 pub struct History {
     /// The newest `window` commits stay readable; at least 1. Default 10,000.
     pub window: u64,
+    /// Commits younger than this stay readable too, to the second at first and coarser as the
+    /// database ages. Default: none.
+    pub window_age: Option<Duration>,
+    /// How much each level thins out and how much further it reaches; at least 2. Default 10.
+    pub divisor: u64,
+    /// Levels of thinned history behind the window: on level L, from 1 to this, every
+    /// `divisor`^L-th commit of the newest `window * divisor`^L stays readable. Default 0, and at
+    /// most so many that `divisor`^L fits 64 bits.
+    pub levels: u32,
     /// At most this many versions of a key are kept. Default: no limit.
     pub max_versions: Option<u32>,
     /// A version superseded longer ago than this goes. Default: no limit.
@@ -185,6 +194,9 @@ impl Default for History {
     fn default() -> Self {
         Self {
             window: 10_000,
+            window_age: None,
+            divisor: 10,
+            levels: 0,
             max_versions: None,
             max_age: None,
             expire: false,
@@ -206,6 +218,17 @@ impl History {
     pub fn everything() -> Self {
         Self {
             window: u64::MAX,
+            ..Self::default()
+        }
+    }
+
+    /// The newest `window` commits stay readable, and of the `window * 10^levels` newest every tenth,
+    /// hundredth and so on, ever coarser: for each tenfold of history about nine tenths of a window
+    /// more.
+    pub fn levels(window: u64, levels: u32) -> Self {
+        Self {
+            window,
+            levels,
             ..Self::default()
         }
     }
@@ -256,6 +279,20 @@ impl KeyspaceOptions {
             return bad(
                 "history.window",
                 "is at least 1 commit: the head is always readable",
+            );
+        }
+        if self.history.divisor < 2 {
+            return bad("history.divisor", "is at least 2");
+        }
+        if self
+            .history
+            .divisor
+            .checked_pow(self.history.levels)
+            .is_none()
+        {
+            return bad(
+                "history.levels",
+                "divisor^levels does not fit 64 bits; take fewer levels",
             );
         }
         if self.history.max_versions == Some(0) {

@@ -7,7 +7,6 @@ use crate::memtable::MemCursor;
 use crate::merge::MergeCursor;
 use crate::operator::{self, Fold, MergeOperator};
 use crate::options::{KeyspaceOptions, Options};
-use crate::retention::Retention;
 use crate::scan::{Scan, ScanOptions};
 use crate::sst::filter;
 use crate::sst::table::{Lookup, ReadState};
@@ -531,49 +530,4 @@ pub(crate) fn check_key(key: &[u8], options: &Options) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// Refuses a commit that is not readable any more, or not yet.
-pub(crate) fn check_retained(
-    asked: Commit,
-    view: &View,
-    head: Commit,
-    pins: impl IntoIterator<Item = Commit>,
-) -> Result<()> {
-    if asked > head {
-        return Err(Error::FutureCommit {
-            asked,
-            newest: head,
-        });
-    }
-    let retention = Retention::new(head, &view.options.history, pins);
-    // What was dropped once stays dropped, also when the policy has been loosened since.
-    let intact_from = match view.dropped {
-        Commit::ZERO => Commit::ZERO,
-        dropped => Commit(dropped.0 + 1),
-    };
-    let intact =
-        |commit: Commit| commit >= intact_from || retention.next_pin(commit) == Some(commit);
-    if retention.next_retained(asked) == Some(asked) && intact(asked) {
-        return Ok(());
-    }
-    let after = retention
-        .next_retained(asked)
-        .map(|next| match intact(next) {
-            true => next,
-            false => retention
-                .next_pin(next)
-                .map_or(intact_from, |pin| pin.min(intact_from)),
-        });
-    let before = retention
-        .last_retained(asked)
-        .and_then(|last| match intact(last) {
-            true => Some(last),
-            false => retention.last_pin(last),
-        });
-    Err(Error::NotRetained {
-        asked,
-        before,
-        after,
-    })
 }

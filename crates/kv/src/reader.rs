@@ -5,10 +5,12 @@
 //! into memory of its own. The pin has a lease, renewed by reads and by [`Reader::refresh`]; a reader
 //! that stands still for longer than the lease must refresh before it reads on.
 
+use crate::commit_ranges::CommitRanges;
 use crate::error::{Error, Result};
 use crate::open::{Memtables, new_core};
-use crate::options::Options;
-use crate::read::{Read, ReadAt, ViewRef, check_retained};
+use crate::options::{KeyspaceOptions, Options};
+use crate::read::{Read, ReadAt, ViewRef};
+use crate::readable::Readable;
 use crate::shared::Shared;
 use crate::signals::Signals;
 use crate::snapshot::{HeldCommits, Scope, Snapshot};
@@ -331,6 +333,25 @@ impl ReaderKeyspace {
         &self.core.name
     }
 
+    /// Its settings.
+    pub fn options(&self) -> KeyspaceOptions {
+        (*self.core.view.load().options).clone()
+    }
+
+    /// The commits that can be read: by its policy, or because a checkpoint holds them.
+    ///
+    /// # Errors
+    /// The store's, when the reader's pin has to be renewed.
+    pub fn retained_commits(&self) -> Result<CommitRanges> {
+        let inner = &self.reader.inner;
+        inner.renew()?;
+        let now = inner.shared.env.clock.now();
+        let view = self.core.view.load();
+        let state = &inner.manifest.current().state;
+        let young = state.times.young_from(&view, now);
+        Ok(Readable::new(&view, view.seen, young).commits(state.checkpoint_pins(now)))
+    }
+
     /// The keyspace as it was at `commit`.
     ///
     /// # Errors
@@ -340,8 +361,9 @@ impl ReaderKeyspace {
         inner.renew()?;
         let now = inner.shared.env.clock.now();
         let view = self.core.view.load_full();
-        let current = inner.manifest.current();
-        check_retained(commit, &view, view.seen, current.state.checkpoint_pins(now))?;
+        let state = &inner.manifest.current().state;
+        let young = state.times.young_from(&view, now);
+        Readable::new(&view, view.seen, young).check(commit, || state.checkpoint_pins(now))?;
         let scope = Scope::Keyspace(self.core.id);
         let pin = HeldCommits::hold(&inner.shared, scope, || Ok(commit))?;
         Ok(Snapshot {

@@ -1,6 +1,7 @@
 //! What the manifest of a key-value database holds: keyspaces, tables, checkpoints, where the log
 //! starts, and which commits belong to which time. A value; edits make new values.
 
+use crate::dropped::Dropped;
 use crate::options::KeyspaceOptions;
 use crate::range_delete::RangeDelete;
 use crate::sst::format::TableMeta;
@@ -25,8 +26,11 @@ pub struct KeyspaceState {
     pub flushed: Commit,
     /// Versions inside the window may have been removed, under this policy or an earlier one.
     pub limited: bool,
-    /// Versions that only commits up to this one could read may be gone.
-    pub dropped: Commit,
+    /// What is gone, under this policy or an earlier one.
+    pub dropped: Dropped,
+    /// How often its history policy was changed: a flush or a compaction that began under another
+    /// one does not count, even when the policy is the same again.
+    pub policy_changes: u64,
     /// Deletions of ranges that may hide something in a table.
     pub range_deletes: Vec<RangeDelete>,
     /// Values that expired up to then may be gone from tables.
@@ -42,7 +46,8 @@ impl KeyspaceState {
             options,
             flushed: Commit::ZERO,
             limited: false,
-            dropped: Commit::ZERO,
+            dropped: Dropped::default(),
+            policy_changes: 0,
             range_deletes: Vec::new(),
             expired: Timestamp::default(),
         }

@@ -153,7 +153,8 @@ pub struct KeyspaceStats {
     pub memtable_bytes: u64,
     /// Memtables that wait to be flushed.
     pub sealed_memtables: u64,
-    /// Reads at or before this commit are refused unless something holds it.
+    /// Of the commits up to this one, only those on a level of the history policy, and those that
+    /// something holds, are readable.
     pub dropped: Commit,
 }
 

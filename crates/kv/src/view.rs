@@ -3,10 +3,12 @@
 //! file it names is deleted.
 
 use crate::cache::BlockCache;
+use crate::dropped::Dropped;
 use crate::memtable::{MemCursor, Memtable};
 use crate::merge::Source;
 use crate::options::KeyspaceOptions;
 use crate::range_delete::{RangeDelete, RangeTree};
+use crate::readable::YoungFrom;
 use crate::signals::Signals;
 use crate::sst::run::{Run, RunCursor};
 use crate::sst::table::{ReadState, Table};
@@ -68,8 +70,12 @@ pub(crate) struct View {
     pub(crate) ranges: Arc<RangeTree>,
     /// Values that expired up to then are gone, whatever the clock says.
     pub(crate) expired: Timestamp,
-    /// Commits up to this one are readable only where something holds them.
-    pub(crate) dropped: Commit,
+    /// What is gone: those commits are readable only where something holds them.
+    pub(crate) dropped: Arc<Dropped>,
+    /// Of [`crate::KeyspaceState`]: tells policies apart.
+    pub(crate) policy_changes: u64,
+    /// Shared by all views under one policy.
+    pub(crate) young_from: Arc<YoungFrom>,
     /// Reads must look for marks of versions that were removed inside the window.
     pub(crate) limited: bool,
     /// A reader's: the newest commit in it.
@@ -93,7 +99,9 @@ impl View {
             options: Arc::new(state.options.clone()),
             ranges: Arc::new(RangeTree::new(state.range_deletes.clone())),
             expired: state.expired,
-            dropped: state.dropped,
+            dropped: Arc::new(state.dropped.clone()),
+            policy_changes: state.policy_changes,
+            young_from: Arc::default(),
             limited: state.is_limited(),
             seen,
             pin,
@@ -199,7 +207,9 @@ impl View {
             options: self.options.clone(),
             ranges: self.ranges.clone(),
             expired: self.expired,
-            dropped: self.dropped,
+            dropped: self.dropped.clone(),
+            policy_changes: self.policy_changes,
+            young_from: self.young_from.clone(),
             limited: self.limited,
             seen: self.seen,
             pin: self.pin.clone(),

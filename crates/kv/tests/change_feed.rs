@@ -261,6 +261,10 @@ fn feeds_beside_racing_writers_see_each_commit_once_and_in_order() {
         let env = Env::system(Arc::new(mem.clone()));
         let kv = Kv::open(env, threaded_options(), KeyspaceOptions::default(), None).unwrap();
         let total = 4 * 300;
+        let mut feeds: Vec<_> = (0..2).map(|_| kv.changes(Commit::ZERO).unwrap()).collect();
+        let env = Env::system(Arc::new(mem.clone()));
+        let reader = Reader::open(env, roomy_options()).unwrap();
+        feeds.push(reader.changes(Commit::ZERO).unwrap());
         thread::scope(|scope| {
             for writer in 0..4 {
                 let keyspace = kv.default_keyspace();
@@ -292,14 +296,9 @@ fn feeds_beside_racing_writers_see_each_commit_once_and_in_order() {
                 }
                 assert_eq!(changes.try_next().unwrap(), None);
             };
-            for _ in 0..2 {
-                let changes = kv.changes(Commit::ZERO).unwrap();
+            for changes in feeds {
                 scope.spawn(move || follow(changes));
             }
-            let env = Env::system(Arc::new(mem.clone()));
-            let reader = Reader::open(env, roomy_options()).unwrap();
-            let changes = reader.changes(Commit::ZERO).unwrap();
-            scope.spawn(move || follow(changes));
         });
     }
 }

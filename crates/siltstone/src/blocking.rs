@@ -4,8 +4,9 @@ use crate::error::Result;
 use crate::location::Location;
 use bytes::Bytes;
 use siltstone_kv::{
-    BackupStats, Batch, Checkpoint, Commit, CompactOptions, CompactStats, Durability, FlushStats,
-    KeyspaceOptions, Kv, OpenStats, Options, PutStats, Read, ReadAt, Stats, VerifyReport,
+    BackupStats, Batch, Checkpoint, Commit, CommitRanges, CompactOptions, CompactStats, Durability,
+    FlushStats, KeyspaceOptions, Kv, OpenStats, Options, PutStats, Read, ReadAt, Stats,
+    VerifyReport,
 };
 pub use siltstone_kv::{
     Keyspace, Reader as KvReader, ReaderKeyspace, Rows, Scan, Snapshot, Version,
@@ -104,6 +105,14 @@ impl Database {
         Ok(self.default.get_at(key.as_ref(), commit)?)
     }
 
+    /// The commits of the default keyspace that can be read.
+    ///
+    /// # Errors
+    /// Closed.
+    pub fn retained_commits(&self) -> Result<CommitRanges> {
+        Ok(self.default.retained_commits()?)
+    }
+
     /// The stored versions of `key` in the default keyspace, newest first.
     ///
     /// # Errors
@@ -139,6 +148,15 @@ impl Database {
     /// The name is taken; a setting is out of bounds.
     pub fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         Ok(self.kv.create_keyspace(name, options)?)
+    }
+
+    /// Changes the settings of a keyspace while it is in use. What an earlier history policy let go
+    /// of stays gone.
+    ///
+    /// # Errors
+    /// There is none of this name; a setting is out of bounds.
+    pub fn set_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<()> {
+        Ok(self.kv.set_keyspace(name, options)?)
     }
 
     /// Makes every write so far durable.
@@ -266,6 +284,14 @@ impl Reader {
     /// The keyspace that every database has.
     pub fn default_keyspace(&self) -> &ReaderKeyspace {
         &self.default
+    }
+
+    /// The commits of the default keyspace that can be read.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn retained_commits(&self) -> Result<CommitRanges> {
+        Ok(self.default.retained_commits()?)
     }
 
     /// The default keyspace as it was at `commit`.

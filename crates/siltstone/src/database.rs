@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::scan::Scan;
 use bytes::Bytes;
 use siltstone_kv::{
-    BackupStats, Batch, Checkpoint, Commit, CompactOptions, CompactStats, Durability, FlushStats,
-    KeyspaceOptions, Options, Read, ScanOptions, Stats, VerifyReport,
+    BackupStats, Batch, Checkpoint, Commit, CommitRanges, CompactOptions, CompactStats, Durability,
+    FlushStats, KeyspaceOptions, Options, Read, ScanOptions, Stats, VerifyReport,
 };
 use std::time::Duration;
 
@@ -123,6 +123,36 @@ impl Database {
         self.default.at_commit(commit)?.get(key).await
     }
 
+    /// The commits of the default keyspace that can be read.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let url = dir.path().to_str().expect("a plain path");
+    /// use siltstone::{Commit, Database, Error, History, KeyspaceOptions, Options};
+    /// let history = KeyspaceOptions { history: History::levels(10, 1), ..KeyspaceOptions::default() };
+    /// let db = Database::open_with(url, Options::default(), history).await?;
+    /// for n in 1..=35 {
+    ///     db.put("k", n.to_string()).await?;
+    /// }
+    /// // The ten newest, and of a hundred every tenth.
+    /// let readable: Vec<_> = db.retained_commits()?.iter().map(|commit| commit.0).collect();
+    /// assert_eq!(readable, [0, 10, 20, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35]);
+    /// assert_eq!(db.get_at("k", Commit(20)).await?.as_deref(), Some(&b"20"[..]));
+    /// assert!(db.get_at("k", Commit(21)).await.is_err());
+    /// // From now on all of it, but for what is gone.
+    /// let everything = KeyspaceOptions { history: History::everything(), ..KeyspaceOptions::default() };
+    /// db.set_keyspace("default", everything).await?;
+    /// # db.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Closed.
+    pub fn retained_commits(&self) -> Result<CommitRanges> {
+        self.default.retained_commits()
+    }
+
     /// The keys of the default keyspace that start with `prefix`.
     ///
     /// # Errors
@@ -164,6 +194,16 @@ impl Database {
         Ok(Keyspace(
             wait(move || inner.create_keyspace(&name, options)).await??,
         ))
+    }
+
+    /// Changes the settings of a keyspace while it is in use. What an earlier history policy let go
+    /// of stays gone.
+    ///
+    /// # Errors
+    /// There is none of this name; a setting is out of bounds.
+    pub async fn set_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<()> {
+        let (inner, name) = (self.inner.clone(), name.to_string());
+        wait(move || inner.set_keyspace(&name, options)).await?
     }
 
     /// Makes every write so far durable.
@@ -314,6 +354,14 @@ impl Keyspace {
         Ok(Snapshot(self.0.snapshot()?))
     }
 
+    /// The commits that can be read: by the history policy, or because something holds them.
+    ///
+    /// # Errors
+    /// Closed.
+    pub fn retained_commits(&self) -> Result<CommitRanges> {
+        Ok(self.0.retained_commits()?)
+    }
+
     /// The keyspace as it was at `commit`.
     ///
     /// # Errors
@@ -398,6 +446,14 @@ impl Reader {
         options: ScanOptions,
     ) -> Result<Scan> {
         Ok(Scan::new(self.0.scan_with(range, options)?))
+    }
+
+    /// The commits of the default keyspace that can be read.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn retained_commits(&self) -> Result<CommitRanges> {
+        self.0.retained_commits()
     }
 
     /// The same reader for code that blocks.

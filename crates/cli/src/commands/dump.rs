@@ -136,7 +136,7 @@ fn manifest(found: &Found, session: &mut Session) -> Result<()> {
             keyspace.id.0,
             keyspace.name,
             keyspace.flushed,
-            keyspace.dropped,
+            keyspace.dropped.newest(),
             options.compression,
             options.filter_bits
         ))?;

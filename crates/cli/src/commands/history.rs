@@ -1,5 +1,6 @@
-//! `siltstone history`: the stored versions of a key.
+//! `siltstone history`: the stored versions of a key, or which commits can be read.
 
+use crate::commands::retained;
 use crate::failure::{Failure, Result};
 use crate::object::Object;
 use crate::session::Session;
@@ -11,7 +12,11 @@ use siltstone::Read;
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
     /// The key
-    key: String,
+    #[arg(required_unless_present = "retained")]
+    key: Option<String>,
+    /// Show which commits of the keyspace can be read, as a timeline
+    #[arg(long, conflicts_with_all = ["key", "limit", "at"])]
+    retained: bool,
     /// Show at most this many versions
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -21,7 +26,10 @@ pub(crate) struct HistoryArgs {
 }
 
 pub(crate) fn run(args: &HistoryArgs, session: &mut Session) -> Result<()> {
-    let key = args.key.as_bytes();
+    let Some(key) = &args.key else {
+        return retained::run(session);
+    };
+    let key = key.as_bytes();
     let (reader, snapshot) = session.read(args.at)?;
     // An empty key is refused here as everywhere.
     snapshot.get(key)?;

@@ -22,7 +22,7 @@ pub(crate) fn run(args: &InitArgs, session: &mut Session) -> Result<()> {
         )));
     }
     if !there {
-        session.create(args.settings.options())?.close()?;
+        session.create(args.settings.options()?)?.close()?;
     }
     let url = session.url().to_string();
     let note = match there {

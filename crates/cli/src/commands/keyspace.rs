@@ -1,7 +1,7 @@
-//! `siltstone keyspace`: lists, creates and drops keyspaces.
+//! `siltstone keyspace`: lists, creates, changes and drops keyspaces.
 
-use crate::commands::settings::Settings;
-use crate::failure::Result;
+use crate::commands::settings::{Settings, policy};
+use crate::failure::{Failure, Result};
 use crate::object::Object;
 use crate::session::Session;
 use crate::units::{bytes, plural};
@@ -20,6 +20,14 @@ pub(crate) enum KeyspaceCommand {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Change settings of one; those not given stay as they are
+    #[command(after_help = "What an earlier history policy let go of stays gone.")]
+    Set {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Drop one with everything in it
     Drop {
         /// Its name
@@ -32,13 +40,14 @@ pub(crate) fn run(command: &KeyspaceCommand, session: &mut Session) -> Result<()
         KeyspaceCommand::List => list(session),
         KeyspaceCommand::Create { name, settings } => {
             let db = session.writer()?;
-            db.create_keyspace(name, settings.options())?;
+            db.create_keyspace(name, settings.options()?)?;
             db.close()?;
             let note = format!("keyspace {name:?} created");
             session
                 .out
                 .done(note, || Object::default().field("created", name))
         }
+        KeyspaceCommand::Set { name, settings } => set(name, settings, session),
         KeyspaceCommand::Drop { name } => {
             let db = session.writer()?;
             db.kv().drop_keyspace(name)?;
@@ -51,18 +60,36 @@ pub(crate) fn run(command: &KeyspaceCommand, session: &mut Session) -> Result<()
     }
 }
 
+fn set(name: &str, settings: &Settings, session: &mut Session) -> Result<()> {
+    if *settings == Settings::default() {
+        return Err(Failure::Usage(
+            "say what to change, for example --levels 2".into(),
+        ));
+    }
+    let db = session.writer()?;
+    let options = settings.over(db.keyspace(name)?.options())?;
+    db.set_keyspace(name, options.clone())?;
+    db.close()?;
+    let note = format!("keyspace {name:?} keeps {}", policy(&options.history));
+    session.out.done(note, || {
+        Object::default()
+            .field("changed", name)
+            .field("options", &options)
+    })
+}
+
 fn list(session: &mut Session) -> Result<()> {
     let reader = session.reader()?;
     let manifest = reader.kv().manifest();
     let stats = reader.kv().stats();
     for keyspace in &stats.keyspaces {
         let (tables, size, entries) = totals(keyspace);
+        let state = manifest
+            .state
+            .keyspaces
+            .iter()
+            .find(|k| k.name == keyspace.name);
         if session.out.json() {
-            let state = manifest
-                .state
-                .keyspaces
-                .iter()
-                .find(|k| k.name == keyspace.name);
             let object = Object::default()
                 .field("name", &keyspace.name)
                 .field("tables", &tables)
@@ -73,11 +100,12 @@ fn list(session: &mut Session) -> Result<()> {
             continue;
         }
         session.out.line(format_args!(
-            "{:<20} {:>12} {:>10} {:>20}",
+            "{:<20} {:>12} {:>10} {:>20}  {}",
             keyspace.name,
             plural(tables, "table", "tables"),
             bytes(size),
             plural(entries, "version", "versions"),
+            state.map_or(String::new(), |k| policy(&k.options.history)),
         ))?;
     }
     Ok(())

@@ -15,6 +15,7 @@ pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod keyspace;
 pub(crate) mod put;
+pub(crate) mod retained;
 pub(crate) mod scan;
 pub(crate) mod settings;
 pub(crate) mod stats;

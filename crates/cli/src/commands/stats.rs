@@ -228,7 +228,7 @@ fn amplification(
     }
     if keyspace.dropped.0 > 0 {
         session.out.line(format_args!(
-            "  history    commits up to {} are readable only where they are held",
+            "  history    some commits up to {} cannot be read any more; see history --retained",
             count(keyspace.dropped.0)
         ))?;
     }

@@ -9,8 +9,9 @@ use crate::compaction::output::{Output, Outputs};
 use crate::compaction::outside::Others;
 use crate::compaction::pick::{self, Candidate, CompactOptions, Mood, Plan};
 use crate::compaction::versions::{Rules, VersionFilter};
-use crate::core::{Core, Kept};
+use crate::core::Core;
 use crate::cursor::Cursor;
+use crate::dropped::DropRecord;
 use crate::error::{Error, Result};
 use crate::merge::{MergeCursor, Source};
 use crate::operator::MergeOperator;
@@ -105,8 +106,7 @@ impl Core {
         if keyspace.range_deletes.is_empty() && tables.iter().all(|t| t.meta.expiring == 0) {
             return None;
         }
-        let Kept { held, head, now } = self.held_and_head();
-        let retention = Retention::new(head, &keyspace.options.history, held);
+        let (retention, now) = self.retention(&core.view.load());
         pick::hollow(tables, claimed, &keyspace.range_deletes, &retention, now)
     }
 
@@ -228,8 +228,7 @@ impl Core {
         }
         stats.bytes_read = inputs.iter().map(|table| table.meta.bytes).sum();
         let history = &view.options.history;
-        let Kept { held, head, now } = self.held_and_head();
-        let retention = Retention::new(head, history, held);
+        let (retention, now) = self.retention(&view);
         if self.is_plain_move(&inputs, plan, &retention, &view) {
             return self.move_down(core, plan, stats);
         }
@@ -286,17 +285,10 @@ impl Core {
         stats.entries = written.iter().map(|(_, meta)| meta.entries).sum();
         stats.bytes_written = written.iter().map(|(_, meta)| meta.bytes).sum();
         stats.outputs = written.iter().map(|(id, _)| *id).collect();
-        let gone = match stats.dropped {
-            0 => Commit::ZERO,
-            _ => dropped_up_to(&retention, inputs.iter().map(|t| t.meta.max_commit).max()),
-        };
-        let dropped = Dropped {
-            gone,
-            history,
-            now,
-            expired: filter.any_expired(),
-        };
-        let swapped = self.swap(core, plan, &written, &dropped);
+        let newest = inputs.iter().map(|t| t.meta.max_commit).max();
+        let drops = Drops::new(&view, &retention, newest.filter(|_| stats.dropped > 0))
+            .with_expired(filter.any_expired(), now);
+        let swapped = self.swap(core, plan, &written, &drops, now);
         if let Err(error) = swapped {
             self.discard_unless_unknown(stats.outputs.clone());
             return Err(error);
@@ -321,7 +313,8 @@ impl Core {
         core: &KeyspaceCore,
         plan: &Plan,
         written: &[(SegmentId, TableMeta)],
-        dropped: &Dropped<'_>,
+        drops: &Drops,
+        now: Timestamp,
     ) -> Result<()> {
         self.edit(|state| {
             let capture = state.tables.capture(|s| plan.inputs.contains(&s.id));
@@ -343,18 +336,15 @@ impl Core {
                 .replace(&capture, outputs.collect())
                 .map_err(lost)?;
             if let Some(keyspace) = state.keyspace_mut(core.id) {
-                if !dropped.fits(keyspace) {
+                if !drops.fits(keyspace) {
                     return Err(Error::CompactionLost {
                         segment: plan.inputs[0].blob(),
                     });
                 }
-                keyspace.dropped = keyspace.dropped.max(dropped.gone);
-                if dropped.expired {
-                    keyspace.expired = keyspace.expired.max(dropped.now);
-                }
+                drops.note(keyspace);
             }
             state.forget_range_deletes(core.id);
-            state.forget_lapsed(dropped.now);
+            state.forget_lapsed(now);
             Ok(())
         })
         .map(|_| ())
@@ -459,28 +449,46 @@ impl Core {
     }
 }
 
-/// The newest commit that may have lost a version to a run over entries up to `newest`. It stays
-/// below `newest`, which is durable: the head may be lost in a crash, and its number used again.
-pub(crate) fn dropped_up_to(retention: &Retention, newest: Option<Commit>) -> Commit {
-    let newest = newest.unwrap_or_default();
-    Commit(retention.window_start().min(newest).0.saturating_sub(1))
-}
-
-/// What a flush or a compaction dropped, and by which rules.
+/// What a flush or a compaction dropped, and under which policy.
 #[derive(Debug)]
-pub(crate) struct Dropped<'a> {
-    /// Commits up to this one may have lost versions.
-    pub(crate) gone: Commit,
-    pub(crate) history: &'a History,
-    pub(crate) now: Timestamp,
-    /// Values had expired by `now`.
-    pub(crate) expired: bool,
+pub(crate) struct Drops {
+    record: Option<DropRecord>,
+    policy_changes: u64,
+    /// Values that had expired by then went.
+    expired: Option<Timestamp>,
 }
 
-impl Dropped<'_> {
-    /// False when the policy was changed meanwhile: what it promises by now may be dropped already.
+impl Drops {
+    /// With `newest` the newest commit that was read, if anything was dropped.
+    pub(crate) fn new(view: &View, retention: &Retention, newest: Option<Commit>) -> Self {
+        Self {
+            record: newest.map(|newest| DropRecord::new(retention, newest)),
+            policy_changes: view.policy_changes,
+            expired: None,
+        }
+    }
+
+    /// Values that had expired by `now` went too, if `any` did.
+    pub(crate) fn with_expired(self, any: bool, now: Timestamp) -> Self {
+        Self {
+            expired: any.then_some(now),
+            ..self
+        }
+    }
+
+    /// False when the policy was changed meanwhile: what it promised since may be dropped already.
     pub(crate) fn fits(&self, keyspace: &KeyspaceState) -> bool {
-        keyspace.options.history == *self.history
+        keyspace.policy_changes == self.policy_changes
+    }
+
+    /// Remembers it in the keyspace.
+    pub(crate) fn note(&self, keyspace: &mut KeyspaceState) {
+        if let Some(record) = &self.record {
+            keyspace.dropped.note(record.clone());
+        }
+        if let Some(expired) = self.expired {
+            keyspace.expired = keyspace.expired.max(expired);
+        }
     }
 }
 

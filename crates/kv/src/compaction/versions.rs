@@ -317,6 +317,7 @@ impl<'a, O: Outside> VersionFilter<'a, O> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retention::Rule;
 
     type Row = (&'static str, u64, Option<&'static str>);
 
@@ -352,7 +353,9 @@ mod tests {
         outside: bool,
         rows: &[Row],
     ) -> Vec<(String, u64, bool, bool)> {
-        let retention = Retention::new(Commit(head), history, pins.iter().map(|p| Commit(*p)));
+        let pins = pins.iter().map(|p| Commit(*p));
+        let rule = Rule::of(history);
+        let retention = Retention::new(Commit(head), rule, Commit::MAX, pins);
         let rules = Rules {
             retention: &retention,
             history,

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "helpers of tests")]
 
 use siltstone_kv::{
-    Background, Commit, CompactOptions, CompactStats, GetStats, History, Keyspace, KeyspaceOptions,
-    Kv, Options, Read, ScanOptions, SegmentId,
+    Background, Batch, Commit, CompactOptions, CompactStats, Durability, Error, GetStats, History,
+    Keyspace, KeyspaceOptions, Kv, Options, Read, ScanOptions, SegmentId,
 };
 use siltstone_storage::{Blobs, Env, FaultPlan, FaultyBlobs, ManualClock, MemBlobs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,6 +117,15 @@ impl Model {
     }
 }
 
+/// The definition of a retained commit, word for word; no pins and no age.
+pub fn retained(history: &History, head: u64, n: u64) -> bool {
+    let (head, window) = (i128::from(head), i128::from(history.window));
+    (0..=history.levels).any(|level| {
+        let step = i128::from(history.divisor).pow(level);
+        i128::from(n) % step == 0 && i128::from(n) > head - window * step
+    })
+}
+
 /// A database in memory over a store that fails by plan, with its clock in hand.
 pub struct Db {
     pub mem: MemBlobs,
@@ -174,6 +183,64 @@ impl Db {
     /// What the database's clock shows.
     pub fn clock_now(&self) -> siltstone_storage::Timestamp {
         self.kv.env().clock.now()
+    }
+
+    /// Changes the history policy of the default keyspace.
+    pub fn set_history(&self, history: History) {
+        let options = KeyspaceOptions {
+            history,
+            ..self.default().options()
+        };
+        self.kv.set_keyspace("default", options).unwrap();
+    }
+
+    /// Writes rows to the default keyspace in one commit, `None` deleting, and tells the model.
+    pub fn commit(&self, model: &mut Model, rows: &[(&str, Option<&str>)]) {
+        let mut batch = Batch::new();
+        for (key, value) in rows {
+            match value {
+                Some(value) => batch.put(&self.default(), key.as_bytes(), value.as_bytes()),
+                None => batch.delete(&self.default(), key.as_bytes()),
+            };
+        }
+        let put = self.kv.write(&batch, Durability::Buffered).unwrap();
+        assert_eq!(put.commit.0, model.commit(rows));
+    }
+
+    /// Checks reads at every commit: those that `readable` names are exact for every key, every
+    /// other is refused with the readable neighbours on both sides, and the list of retained
+    /// commits says the same.
+    pub fn check_history(&self, model: &Model, readable: impl Fn(u64) -> bool) {
+        let listed = self.default().retained_commits().unwrap();
+        let mut before = None;
+        let mut refused = Vec::new();
+        for n in 0..=model.head() {
+            assert_eq!(listed.contains(Commit(n)), readable(n), "commit {n}");
+            match self.default().at_commit(Commit(n)) {
+                Ok(snapshot) => {
+                    assert!(readable(n), "commit {n} is readable");
+                    model.check(&snapshot, n);
+                    for before in refused.drain(..) {
+                        assert_eq!(before, Some(Commit(n)), "the next after what was refused");
+                    }
+                    before = Some(Commit(n));
+                }
+                Err(error) => {
+                    let Error::NotRetained {
+                        asked,
+                        before: named,
+                        after,
+                    } = error
+                    else {
+                        panic!("commit {n}: {error}");
+                    };
+                    assert!(!readable(n), "commit {n} is refused");
+                    assert_eq!((asked, named), (Commit(n), before));
+                    refused.push(after);
+                }
+            }
+        }
+        assert!(refused.is_empty(), "the head is readable");
     }
 
     pub fn default(&self) -> Keyspace {

@@ -690,6 +690,7 @@ impl World {
                     [self.rng.usize(0..3)],
                 filter_bits: [0, 10][self.rng.usize(0..2)],
                 block_bytes: 512,
+                ..KeyspaceOptions::default()
             };
             self.note(format!("create {name} {options:?}"));
             let history = options.history.clone();

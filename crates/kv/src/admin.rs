@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::open::new_core;
 use crate::options::KeyspaceOptions;
+use crate::read::operator_of;
 use crate::state::{Checkpoint, DEFAULT_KEYSPACE, KeyspaceState};
 use crate::stats::{KeyspaceStats, LevelStats, Stats};
 use crate::types::{Commit, KeyspaceId};
@@ -36,6 +37,7 @@ impl Kv {
         let engine = self.core();
         engine.shared.check_writable()?;
         options.check()?;
+        engine.check_operator(name, &options)?;
         let bad = |what| Error::KeyspaceName {
             name: name.to_string(),
             what,
@@ -74,6 +76,7 @@ impl Kv {
     pub fn set_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<()> {
         options.check()?;
         let keyspace = self.keyspace(name)?;
+        self.core().check_operator(name, &options)?;
         self.core().edit(|state| {
             if let Some(found) = state.keyspace_mut(keyspace.core().id) {
                 found.limited = found.is_limited();
@@ -187,6 +190,16 @@ impl Kv {
             .filter(live)
             .cloned()
             .collect()
+    }
+}
+
+impl Core {
+    /// Refuses a merge operator that is not known here.
+    fn check_operator(&self, keyspace: &str, options: &KeyspaceOptions) -> Result<()> {
+        match options.merge_operator {
+            Some(_) => operator_of(options, &self.shared.options, keyspace).map(drop),
+            None => Ok(()),
+        }
     }
 }
 

@@ -44,6 +44,9 @@ pub(crate) struct Settings {
     /// Size of a block before compression [default: 8KiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) block_size: Option<u64>,
+    /// What `merge` does to a key: counter, append, max, set-union, json-merge-patch, or `none`
+    #[arg(long, value_name = "OPERATOR")]
+    pub(crate) merge_operator: Option<String>,
 }
 
 /// A limit, or that there is none.
@@ -102,6 +105,11 @@ impl Settings {
             block_bytes: self.block_size.map_or(options.block_bytes, |size| {
                 u32::try_from(size).unwrap_or(u32::MAX)
             }),
+            merge_operator: match self.merge_operator.as_deref() {
+                None => options.merge_operator,
+                Some("none") => None,
+                Some(name) => Some(name.to_string()),
+            },
         })
     }
 }

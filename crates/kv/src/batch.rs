@@ -240,6 +240,7 @@ impl Settled {
                 self.writes.retain(|place, _| !covered(place));
                 self.ranges.push((op.keyspace, range));
             }
+            Kind::Ingested => unreachable!("only an ingest writes it, without a batch"),
             Kind::Merge => {
                 let operator = operator_of(op.keyspace)?;
                 let merged = self.merged(op, &*operator)?;

@@ -131,6 +131,7 @@ impl Kv {
             user_bytes: batch.user_bytes as u64,
             durability,
             check: None,
+            listing: None,
         })?;
         Ok(PutStats {
             commit,
@@ -157,6 +158,7 @@ impl Kv {
             user_bytes: batch.user_bytes as u64,
             durability,
             check: None,
+            listing: None,
         };
         self.inner.core.submit(&mut write)
     }
@@ -343,7 +345,7 @@ impl Drop for Inner {
     }
 }
 
-fn check_value(key: &[u8], len: usize, options: &Options) -> Result<()> {
+pub(crate) fn check_value(key: &[u8], len: usize, options: &Options) -> Result<()> {
     if len > options.max_value_bytes {
         return Err(Error::ValueTooLarge {
             key: show_key(key),
@@ -501,6 +503,7 @@ impl Keyspace {
             user_bytes: (key.len() + value.len()) as u64,
             durability,
             check: None,
+            listing: None,
         })
     }
 
@@ -652,6 +655,7 @@ impl Core {
             user_bytes: (op.key.len() + op.value.len()) as u64,
             durability,
             check: None,
+            listing: None,
         })
     }
 

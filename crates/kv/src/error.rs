@@ -236,6 +236,16 @@ pub enum Error {
         /// What was found instead.
         found: String,
     },
+    /// A key that came out of order in a bulk ingest.
+    #[error(
+        "key {key:?} does not sort after {last:?}: an ingest takes each key once, in rising order"
+    )]
+    IngestOrder {
+        /// Start of the key.
+        key: String,
+        /// Start of the key before it.
+        last: String,
+    },
     /// A checkpoint name that is taken or unknown.
     #[error("checkpoint {name:?}: {what}")]
     Checkpoint {

@@ -30,6 +30,7 @@ mod error;
 mod flush;
 mod garbage;
 mod history;
+mod ingest;
 pub mod inspect;
 mod memtable;
 mod merge;
@@ -71,6 +72,7 @@ pub use db::{Keyspace, Kv, WriteFuture};
 pub use dropped::{DropRecord, Dropped};
 pub use error::{Error, Result};
 pub use history::{Version, history};
+pub use ingest::{Ingest, IngestStats};
 pub use open::OpenStats;
 pub use operator::{BUILT_IN as MERGE_OPERATORS, MergeOperator};
 pub use options::{

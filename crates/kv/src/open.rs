@@ -210,11 +210,10 @@ impl<'a> Memtables<'a> {
 }
 
 impl Memtables<'_> {
-    /// Keyspaces that were dropped since, and writes that are in tables, are passed over.
-    fn wants(&self, commit: Commit, keyspace: KeyspaceId) -> bool {
-        self.flushed
-            .get(&keyspace)
-            .is_some_and(|flushed| commit > *flushed)
+    /// Keyspaces that were dropped since, and what is in tables, are passed over.
+    fn wants(&self, commit: Commit, op: &Op<'_>) -> bool {
+        let unflushed = |flushed: &Commit| commit > *flushed && !op.tag.is_ingested();
+        self.flushed.get(&op.keyspace).is_some_and(unflushed)
     }
 }
 
@@ -222,7 +221,7 @@ impl Replay for Memtables<'_> {
     fn file(&mut self, file: u64, ops: &[(Commit, Op<'_>)]) {
         let mut needs: BTreeMap<KeyspaceId, usize> = BTreeMap::new();
         for (commit, op) in ops.iter() {
-            if self.wants(*commit, op.keyspace) {
+            if self.wants(*commit, op) {
                 *needs.entry(op.keyspace).or_default() +=
                     Memtable::entry_bytes(op.key.len(), op.value.len());
             }
@@ -242,7 +241,7 @@ impl Replay for Memtables<'_> {
         // Sorted by the first bytes of the key where they differ, which is most of the time.
         let mut order: Vec<(KeyspaceId, u64, u32)> = Vec::with_capacity(ops.len());
         for (at, (commit, op)) in (0..).zip(ops.iter()) {
-            if self.wants(*commit, op.keyspace) {
+            if self.wants(*commit, op) {
                 order.push((op.keyspace, key_start(op.key), at));
             }
         }

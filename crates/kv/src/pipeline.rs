@@ -8,6 +8,7 @@
 use crate::batch::Footprint;
 use crate::core::Core;
 use crate::error::Result;
+use crate::ingest::Listing;
 use crate::memtable::{Entry, Memtable};
 use crate::options::{Background, Durability};
 use crate::stats::add;
@@ -43,6 +44,8 @@ pub(crate) struct Group {
     waiters: Vec<Arc<Waiter>>,
     /// The memtable of each keyspace it writes to, with the room set aside there.
     targets: Vec<(KeyspaceId, Arc<Memtable>, usize)>,
+    /// Tables that become part of the database with one of its commits.
+    listings: Vec<(Commit, Arc<Listing>)>,
     time: Timestamp,
 }
 
@@ -67,6 +70,7 @@ impl Group {
         self.footprint.clear();
         self.waiters.clear();
         self.targets.clear();
+        self.listings.clear();
     }
 }
 
@@ -121,6 +125,8 @@ pub(crate) struct Write<'a> {
     pub(crate) durability: Durability,
     /// A transaction's: what must not have been written meanwhile.
     pub(crate) check: Option<Check<'a>>,
+    /// An ingest's: tables to list once its record is durable.
+    pub(crate) listing: Option<Arc<Listing>>,
 }
 
 /// A write that has its number and waits for its group.
@@ -171,6 +177,9 @@ impl Core {
             let start = group.payload.len();
             (write.encode)(&mut group.payload);
             in_flight.record(commit, &group.payload[start..], self.shared.visible());
+            group
+                .listings
+                .extend(write.listing.take().map(|listing| (commit, listing)));
             group.footprint.merge(write.footprint);
             group.user_bytes += write.user_bytes;
         } else {
@@ -417,6 +426,9 @@ impl Core {
         if group.commits == 0 {
             return;
         }
+        for (commit, listing) in &group.listings {
+            self.list_ingested(listing, *commit);
+        }
         add(&self.shared.counters.commits, group.commits);
         add(&self.shared.counters.user_bytes, group.user_bytes);
         self.times.lock().note(group.last(), group.time);
@@ -505,6 +517,7 @@ impl Core {
             user_bytes: 0,
             durability,
             check: None,
+            listing: None,
         };
         self.write(&mut barrier).map(|_| ())
     }

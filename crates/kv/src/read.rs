@@ -274,7 +274,7 @@ impl ReadAt {
             Kind::Put if ttl::is_expired(best.tag, &best.value, || self.now()) => Ok(None),
             Kind::Put => Ok(Some(best.value.slice(ttl::prefix(best.tag, &best.value)..))),
             Kind::Merge => self.fold(key, range_deleted, wait, stats).map(Some),
-            Kind::Delete | Kind::RangeDelete => Ok(None),
+            Kind::Delete | Kind::RangeDelete | Kind::Ingested => Ok(None),
         }
     }
 
@@ -383,15 +383,37 @@ impl ReadAt {
                     0 => Source::Memtable,
                     _ => Source::SealedMemtable,
                 };
-                // Tables only hold what was written before any memtable.
-                return Ok(Some(Best {
+                let best = Best {
                     commit: entry.commit,
                     tag: entry.tag,
                     value: Bytes::copy_from_slice(entry.value),
-                }));
+                };
+                // Tables only hold what was written before any memtable, but for ingested ones.
+                return match self.view.max_commit() <= entry.commit {
+                    true => Ok(Some(best)),
+                    false => self.newer_in_tables(key, best, wait, stats),
+                };
             }
         }
         self.lookup_in_tables(key, wait, stats)
+    }
+
+    /// The newer one of what a memtable holds and what tables do.
+    #[cold]
+    fn newer_in_tables(
+        &self,
+        key: &[u8],
+        best: Best,
+        wait: Wait,
+        stats: &mut GetStats,
+    ) -> Result<Option<Best>> {
+        let (source, commit) = (stats.source, stats.commit);
+        let found = self.lookup_in_tables(key, wait, stats)?;
+        if let Some(found) = found.filter(|found| found.commit > best.commit) {
+            return Ok(Some(found));
+        }
+        (stats.source, stats.commit) = (source, commit);
+        Ok(Some(best))
     }
 
     fn lookup_own(&self, overlay: &Overlay, key: &[u8], stats: &mut GetStats) -> Option<Best> {

@@ -88,6 +88,8 @@ pub enum Kind {
     Merge,
     /// Deletes a range: the key is its start and the value its end.
     RangeDelete,
+    /// Tables with keys from its key to its value were added; only in a log.
+    Ingested,
 }
 
 impl Tag {
@@ -97,6 +99,8 @@ impl Tag {
     pub(crate) const RANGE_DELETE: Tag = Tag(3);
     /// A put whose value starts with the time at which it expires.
     pub(crate) const PUT_EXPIRING: Tag = Tag(1 | Self::EXPIRES);
+    /// Keys from the entry's key to its value came in tables; only in a log.
+    pub(crate) const INGESTED: Tag = Tag(3 | Self::EXPIRES);
     const KIND: u8 = 3;
     const EXPIRES: u8 = 0x04;
     const TRUNCATED: u8 = 0x80;
@@ -104,7 +108,8 @@ impl Tag {
     pub(crate) fn from_byte(byte: u8) -> Option<Tag> {
         let tag = Tag(byte);
         let known = byte & !(Self::KIND | Self::EXPIRES | Self::TRUNCATED) == 0;
-        (known && (!tag.expires() || tag.is_put())).then_some(tag)
+        let fits = !tag.expires() || tag.is_put() || tag == Self::INGESTED;
+        (known && fits).then_some(tag)
     }
 
     pub(crate) fn byte(self) -> u8 {
@@ -116,6 +121,7 @@ impl Tag {
             0 => Kind::Delete,
             1 => Kind::Put,
             2 => Kind::Merge,
+            _ if self.is_ingested() => Kind::Ingested,
             _ => Kind::RangeDelete,
         }
     }
@@ -139,12 +145,16 @@ impl Tag {
     }
 
     pub(crate) fn is_range_delete(self) -> bool {
-        self.0 & Self::KIND == 3
+        self.0 & (Self::KIND | Self::EXPIRES) == 3
+    }
+
+    pub(crate) fn is_ingested(self) -> bool {
+        self.0 & (Self::KIND | Self::EXPIRES) == Self::INGESTED.0
     }
 
     /// True when the value starts with the time at which it expires.
     pub(crate) fn expires(self) -> bool {
-        self.0 & Self::EXPIRES != 0
+        self.0 & (Self::EXPIRES | 1 << 1) == Self::EXPIRES
     }
 
     pub(crate) fn is_truncated(self) -> bool {

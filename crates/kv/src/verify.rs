@@ -103,10 +103,14 @@ fn check_table(table: &Table, env: &Env, found: &mut Found) -> Result<()> {
     let cache = Arc::new(BlockCache::new(8 << 20));
     let file = Table::open_file(table.id, &table.id.blob(), env.blobs.clone(), cache)?;
     // A table may have moved to another level since it was written.
-    let written = TableMeta {
+    let mut written = TableMeta {
         level: table.meta.level,
         ..file.meta.clone()
     };
+    if written.ingested {
+        written.min_commit = table.meta.min_commit;
+        written.max_commit = table.meta.max_commit;
+    }
     if written != table.meta {
         return Err(wrong(
             "its properties are not those the manifest gives".into(),

@@ -114,6 +114,12 @@ impl View {
         !self.ranges.is_empty() || self.memtables().any(|memtable| memtable.has_ranges())
     }
 
+    /// The newest commit in a table.
+    #[inline]
+    pub(crate) fn max_commit(&self) -> Commit {
+        self.runs.first().map_or(Commit::ZERO, |run| run.max_commit)
+    }
+
     /// The newest deletion of a range that holds `key`, up to `upto`.
     pub(crate) fn range_deleted(&self, key: &[u8], upto: Commit) -> Option<Commit> {
         let in_memory = self.memtables().filter(|memtable| memtable.has_ranges());

@@ -80,6 +80,13 @@ pub enum ChangeKind {
         /// The key after the range; `None`: to the last there is.
         end: Option<Bytes>,
     },
+    /// A bulk ingest: read this range at this commit for what is there since.
+    Ingested {
+        /// The first key of it.
+        first: Bytes,
+        /// The last key of it.
+        last: Bytes,
+    },
 }
 
 /// A feed of changes.
@@ -414,6 +421,10 @@ fn change_of(op: &Op<'_>) -> Option<ChangeKind> {
                 .into_iter()
                 .map(Bytes::copy_from_slice)
                 .collect(),
+        },
+        Kind::Ingested => ChangeKind::Ingested {
+            first: key,
+            last: Bytes::copy_from_slice(op.value),
         },
         Kind::RangeDelete => {
             let deleted = RangeDelete::of_op(op.key, op.value, Commit::ZERO);

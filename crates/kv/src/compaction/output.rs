@@ -84,6 +84,7 @@ impl<'a> Outputs<'a> {
                     times: self.output.times,
                     created: self.engine.shared.env.clock.now(),
                     cleared: self.output.cleared,
+                    ingested: false,
                 };
                 self.started.push(spec.segment);
                 let blobs = &*self.engine.shared.env.blobs;

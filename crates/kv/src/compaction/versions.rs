@@ -256,7 +256,7 @@ impl<'a, O: Outside> VersionFilter<'a, O> {
             // The answer still changes when it expires.
             Kind::Put if tag.expires() => return false,
             Kind::Put => Some(value),
-            Kind::Delete | Kind::RangeDelete => None,
+            Kind::Delete | Kind::RangeDelete | Kind::Ingested => None,
         };
         self.resolve_held(held, base)
     }

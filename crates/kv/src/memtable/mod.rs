@@ -82,6 +82,10 @@ impl Memtable {
 
     /// Adds an entry; false when the memtable is full.
     pub(crate) fn insert(&self, entry: Entry<'_>) -> bool {
+        if entry.tag.is_ingested() {
+            // It is in tables.
+            return true;
+        }
         if entry.tag.is_range_delete() {
             self.insert_range(entry);
         } else if !self.list.insert(entry) {

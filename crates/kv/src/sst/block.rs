@@ -170,6 +170,14 @@ impl Block {
         })
     }
 
+    /// The block of an ingested table, whose entries were all written at `commit`.
+    pub(crate) fn written_at(self, commit: Commit) -> Self {
+        Self {
+            base: commit.0,
+            ..self
+        }
+    }
+
     /// A block without entries.
     pub(crate) fn empty() -> Self {
         Self {

@@ -55,6 +55,8 @@ pub struct TableMeta {
     pub last_expiry: Option<Timestamp>,
     /// No deletion of a range up to this commit hides anything in it.
     pub cleared: Commit,
+    /// It was ingested: one commit wrote everything in it. The file does not know which, and says 0.
+    pub ingested: bool,
 }
 
 impl TableMeta {

@@ -281,7 +281,11 @@ impl Table {
         let framed = self.reader()?.read(handle.at, handle.len, wait)?;
         let damaged = |what: &str| Error::corrupt(self.id.blob(), handle.at, what);
         let raw = frame::open(framed).map_err(damaged)?;
-        Block::parse(raw).map_err(damaged)
+        let block = Block::parse(raw).map_err(damaged)?;
+        Ok(match self.meta.ingested {
+            true => block.written_at(self.meta.max_commit),
+            false => block,
+        })
     }
 
     pub(crate) fn damaged(&self, at: u64) -> Error {

@@ -74,6 +74,8 @@ pub(crate) struct TableSpec {
     pub(crate) created: Timestamp,
     /// Deletions of ranges up to this commit were looked at.
     pub(crate) cleared: Commit,
+    /// The manifest says which commit wrote everything in it.
+    pub(crate) ingested: bool,
 }
 
 impl TableWriter {
@@ -120,6 +122,7 @@ impl TableWriter {
                 first_expiry: None,
                 last_expiry: None,
                 cleared: spec.cleared,
+                ingested: spec.ingested,
             },
         })
     }

@@ -3,8 +3,9 @@
 
 use crate::error::Error;
 use crate::range_delete::RangeDelete;
+use crate::read::KeyRange;
 use crate::transaction::guard::{Guard, Touched};
-use crate::types::{Commit, KeyspaceId};
+use crate::types::{Commit, KeyspaceId, Kind};
 use crate::wal::frame;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -90,12 +91,19 @@ impl InFlight {
             let mut at = 0;
             while at < ops.len() {
                 let op = frame::get_op(ops, &mut at).expect("this process encoded it");
-                let touched = match op.tag.is_range_delete() {
-                    true => {
-                        let deleted = RangeDelete::of_op(op.key, op.value, *commit);
-                        check.guard.touched_by_range(op.keyspace, &deleted.range())
+                let range = match op.tag.kind() {
+                    Kind::RangeDelete => {
+                        Some(RangeDelete::of_op(op.key, op.value, *commit).range())
                     }
-                    false => check.guard.touched_by(op.keyspace, op.key),
+                    Kind::Ingested => Some(KeyRange {
+                        start: Some(op.key.to_vec()),
+                        end: Some([op.value, b"\0"].concat()),
+                    }),
+                    Kind::Put | Kind::Delete | Kind::Merge => None,
+                };
+                let touched = match range {
+                    Some(range) => check.guard.touched_by_range(op.keyspace, &range),
+                    None => check.guard.touched_by(op.keyspace, op.key),
                 };
                 if let Some(touched) = touched {
                     return Err(Conflict {

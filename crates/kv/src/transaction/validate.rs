@@ -51,6 +51,7 @@ impl Transaction {
                     snapshot: self.state.snapshot,
                     seen: checking.began,
                 }),
+                listing: None,
             })?;
             stats.destination = Source::Memtable;
         }

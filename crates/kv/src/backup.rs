@@ -95,7 +95,8 @@ impl Kv {
         ManifestStore::publish(target, core.manifest.epoch(), state)?;
         let live: BTreeSet<String> = live.iter().map(|segment| segment.id.blob()).collect();
         let is_old = |name: &&String| {
-            let table = name.starts_with("sst/") && !live.contains(*name);
+            let segment = name.starts_with("sst/") || name.starts_with("blob/");
+            let table = segment && !live.contains(*name);
             table || number_of(name).is_some_and(|n| n < floor)
         };
         for old in there.iter().filter(is_old) {

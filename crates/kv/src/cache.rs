@@ -23,6 +23,7 @@ pub(crate) struct CacheKey {
 pub(crate) enum Cached {
     Block(Arc<Block>),
     Tail(Arc<crate::sst::table::Tail>),
+    Value(bytes::Bytes),
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +34,7 @@ impl Weighter<CacheKey, Cached> for Bytes {
         match value {
             Cached::Block(block) => block.weight() as u64,
             Cached::Tail(tail) => tail.weight() as u64,
+            Cached::Value(value) => value.len() as u64 + 32,
         }
     }
 }

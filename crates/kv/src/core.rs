@@ -97,6 +97,11 @@ impl Core {
         SegmentId::new(self.manifest.epoch(), counter)
     }
 
+    pub(crate) fn new_blob_file(&self) -> SegmentId {
+        let counter = self.next_segment.fetch_add(1, Ordering::Relaxed);
+        SegmentId::new_blob_file(self.manifest.epoch(), counter)
+    }
+
     /// Changes the manifest. A failure that leaves the outcome open, or a fence, stops writes.
     pub(crate) fn edit(
         &self,

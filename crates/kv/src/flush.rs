@@ -2,7 +2,7 @@
 
 use crate::compaction::output::{Output, Outputs};
 use crate::compaction::outside::Others;
-use crate::compaction::run::Drops;
+use crate::compaction::run::{Drops, entries_of};
 use crate::compaction::versions::{Rules, VersionFilter};
 use crate::core::Core;
 use crate::cursor::Cursor;
@@ -226,9 +226,9 @@ impl Core {
             };
         }
         Ok(FlushStats {
-            entries: written.iter().map(|(_, meta)| meta.entries).sum(),
+            entries: entries_of(&written),
             bytes: written.iter().map(|(_, meta)| meta.bytes).sum(),
-            tables: made,
+            tables: made.into_iter().filter(|id| !id.is_blob_file()).collect(),
             dropped,
             ..FlushStats::default()
         })

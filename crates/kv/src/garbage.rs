@@ -55,6 +55,7 @@ impl Core {
         drop(pins);
         for id in free {
             self.tables.lock().forget(id);
+            self.shared.blob_files.forget(id);
             env.blobs.delete(&id.blob())?;
             self.deleted.lock().push(id);
         }
@@ -70,12 +71,13 @@ impl Core {
         let known: BTreeSet<SegmentId> = live.chain(state.tables.retired().copied()).collect();
         let epoch = self.manifest.epoch();
         let mut swept = 0;
-        for blob in self.shared.env.blobs.list("sst/")? {
+        let blobs = &self.shared.env.blobs;
+        for blob in blobs.list("sst/")?.into_iter().chain(blobs.list("blob/")?) {
             let Some(id) = SegmentId::of_blob(&blob.name) else {
                 continue;
             };
             if id.epoch() < epoch && !known.contains(&id) {
-                self.shared.env.blobs.delete(&blob.name)?;
+                blobs.delete(&blob.name)?;
                 swept += 1;
             }
         }

@@ -69,7 +69,10 @@ pub fn history(read: &impl Read, key: &[u8]) -> Result<Vec<Version>> {
                 let merged = operator::apply(&*at.operator()?, key, below.as_deref(), value)?;
                 Some(Bytes::from(merged))
             }
-            false => at.value_of_put(*tag, value).map(Bytes::copy_from_slice),
+            false => {
+                let found = at.live_value(*tag, value, Wait::Allowed)?;
+                found.map(|value| Bytes::from(value.into_owned()))
+            }
         };
         versions.push(Version {
             commit: *commit,

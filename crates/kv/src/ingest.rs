@@ -250,7 +250,7 @@ impl Core {
                 return Err(Error::Cancelled { what: "an ingest" });
             }
             let meets = |level: u8| {
-                state.tables.live().iter().any(|segment| {
+                state.tables().any(|segment| {
                     segment.meta.keyspace == listing.keyspace
                         && segment.meta.level == level
                         && listing
@@ -260,8 +260,8 @@ impl Core {
                 })
             };
             // As deep as the keyspace goes, so that what is sorted already is not merged down.
-            let of_keyspace = state.tables.live().iter();
-            let deepest = of_keyspace
+            let deepest = state
+                .tables()
                 .filter(|segment| segment.meta.keyspace == listing.keyspace)
                 .map(|segment| segment.meta.level)
                 .max()

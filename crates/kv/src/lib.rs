@@ -17,6 +17,7 @@
 mod admin;
 mod backup;
 mod batch;
+mod blob;
 mod cache;
 mod changes;
 mod commit_ranges;

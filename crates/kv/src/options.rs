@@ -253,6 +253,9 @@ pub struct KeyspaceOptions {
     /// The operator that merges are resolved with: built in (`counter`, `append`, `max`,
     /// `set-union`, `json-merge-patch`), or one of [`Options::merge_operators`]. Default: none.
     pub merge_operator: Option<String>,
+    /// Values of this size and more, in bytes, are kept apart from their keys, in blob files:
+    /// compactions then do not move them. Default: none are; at least 64.
+    pub blob_threshold: Option<u32>,
 }
 
 impl Default for KeyspaceOptions {
@@ -263,6 +266,7 @@ impl Default for KeyspaceOptions {
             filter_bits: 10,
             block_bytes: 8 * 1024,
             merge_operator: None,
+            blob_threshold: None,
         }
     }
 }
@@ -300,6 +304,12 @@ impl KeyspaceOptions {
         }
         if self.filter_bits > 32 {
             return bad("filter_bits", "is at most 32 bits a key");
+        }
+        if self.blob_threshold.is_some_and(|least| least < 64) {
+            return bad(
+                "blob_threshold",
+                "is at least 64 bytes: a pointer takes up to 28",
+            );
         }
         if !(512..=1 << 20).contains(&self.block_bytes) {
             return bad("block_bytes", "is 512 bytes to 1 MiB");

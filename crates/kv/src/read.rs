@@ -1,6 +1,8 @@
 //! Reads: one trait for a keyspace, a snapshot and a reader, all through one point lookup and one
 //! scan.
 
+use crate::blob::Pointer;
+use crate::cache::{CacheKey, Cached};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result, show_key};
 use crate::memtable::MemCursor;
@@ -17,12 +19,16 @@ use crate::types::{Commit, Kind, Tag};
 use crate::view::View;
 use bytes::Bytes;
 use siltstone_storage::{Timestamp, Wait};
+use std::borrow::Cow;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 /// Values up to this size are copied out of their block, so that a small value does not hold a
 /// large block in memory.
 const COPY_UP_TO: usize = 4096;
+
+/// Values of blob files up to this size enter the cache, in bytes.
+const CACHE_UP_TO: usize = 64 << 10;
 
 /// Reads of one keyspace at one commit. Implemented by [`crate::Keyspace`] (at the newest commit),
 /// [`crate::Snapshot`] and [`crate::Reader`].
@@ -272,7 +278,13 @@ impl ReadAt {
         }
         match best.tag.kind() {
             Kind::Put if ttl::is_expired(best.tag, &best.value, || self.now()) => Ok(None),
-            Kind::Put => Ok(Some(best.value.slice(ttl::prefix(best.tag, &best.value)..))),
+            Kind::Put => {
+                let value = best.value.slice(ttl::prefix(best.tag, &best.value)..);
+                match best.tag.points() {
+                    true => self.fetch(&value, wait).map(Some),
+                    false => Ok(Some(value)),
+                }
+            }
             Kind::Merge => self.fold(key, range_deleted, wait, stats).map(Some),
             Kind::Delete | Kind::RangeDelete | Kind::Ingested => Ok(None),
         }
@@ -305,7 +317,7 @@ impl ReadAt {
                 stats.records_scanned += 1;
                 let (tag, value) = (merge.tag(), merge.value());
                 if !tag.is_merge() {
-                    base = self.value_of_put(tag, value).map(<[u8]>::to_vec);
+                    base = self.live_value(tag, value, wait)?.map(Cow::into_owned);
                     break;
                 }
                 fold.add(value);
@@ -317,9 +329,40 @@ impl ReadAt {
     }
 
     /// The value of an entry that is no merge, when it has one.
-    pub(crate) fn value_of_put<'a>(&self, tag: Tag, stored: &'a [u8]) -> Option<&'a [u8]> {
-        let gone = !tag.is_put() || ttl::is_expired(tag, stored, || self.now());
-        (!gone).then(|| &stored[ttl::prefix(tag, stored)..])
+    pub(crate) fn live_value<'a>(
+        &self,
+        tag: Tag,
+        stored: &'a [u8],
+        wait: Wait,
+    ) -> Result<Option<Cow<'a, [u8]>>> {
+        if !tag.is_put() || ttl::is_expired(tag, stored, || self.now()) {
+            return Ok(None);
+        }
+        let value = &stored[ttl::prefix(tag, stored)..];
+        Ok(Some(match tag.points() {
+            true => Cow::Owned(self.fetch(value, wait)?.to_vec()),
+            false => Cow::Borrowed(value),
+        }))
+    }
+
+    /// The value that a pointer stands for.
+    fn fetch(&self, pointer: &[u8], wait: Wait) -> Result<Bytes> {
+        let shared = &self.shared;
+        let pointer = Pointer::decode(pointer)
+            .ok_or_else(|| Error::corrupt("sst", 0, "a pointer that decodes to nonsense"))?;
+        let slot = CacheKey {
+            segment: pointer.file,
+            at: pointer.at,
+        };
+        if let Some(Cached::Value(value)) = shared.cache.get(&slot) {
+            return Ok(value);
+        }
+        let value = shared.blob_files.read(&*shared.env.blobs, pointer, wait)?;
+        shared.cache.count(0, 1);
+        if value.len() <= CACHE_UP_TO {
+            shared.cache.insert(slot, Cached::Value(value.clone()));
+        }
+        Ok(value)
     }
 
     /// The time by which values have expired.

@@ -16,6 +16,7 @@ use crate::transaction::overlay::{Overlay, ScanNote};
 use crate::types::{Commit, Tag};
 use bytes::Bytes;
 use siltstone_storage::Wait;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -91,7 +92,8 @@ struct Open {
     range_deleted: Option<Commit>,
     /// Forward: the operands of `key` met so far, and the last one's commit.
     fold: Option<(Fold, Commit)>,
-    /// Backward: the newest visible value of `key` so far.
+    /// Backward: the newest visible entry of `key` so far that is no merge; the scan's buffer holds
+    /// what is stored there.
     candidate: Option<Tag>,
     /// Backward: the operands of `key` above that, oldest first.
     operands: Vec<u8>,
@@ -209,8 +211,12 @@ impl Scan {
             open.place()?;
         }
         self.row = match open.options.order {
-            Order::Forward => open.forward(&mut self.key, &mut self.value, &mut self.stats)?,
-            Order::Reverse => open.backward(&mut self.key, &mut self.value, &mut self.stats)?,
+            Order::Forward => {
+                open.forward(&mut self.key, &mut self.value, &mut self.stats, wait)?
+            }
+            Order::Reverse => {
+                open.backward(&mut self.key, &mut self.value, &mut self.stats, wait)?
+            }
         };
         if self.row == Row::None {
             open.note_end();
@@ -317,11 +323,22 @@ impl Open {
         Ok(())
     }
 
+    /// The value where the merge stands. When it is not in memory, the merge is looked at again here
+    /// the next time.
+    fn live_value(&mut self, wait: Wait) -> Result<Option<Cow<'_, [u8]>>> {
+        let (tag, stored) = (self.merge.tag(), self.merge.value());
+        self.at.live_value(tag, stored, wait).inspect_err(|_| {
+            self.moving = false;
+            self.has_key = false;
+        })
+    }
+
     fn forward(
         &mut self,
         key: &mut Vec<u8>,
         value: &mut Vec<u8>,
         stats: &mut ScanStats,
+        wait: Wait,
     ) -> Result<Row> {
         loop {
             if self.moving {
@@ -357,7 +374,7 @@ impl Open {
             }
             if self.has_key && here == key.as_slice() {
                 if self.fold.is_some()
-                    && let Some(row) = self.go_on_folding(key, value)?
+                    && let Some(row) = self.go_on_folding(key, value, wait)?
                 {
                     return Ok(row);
                 }
@@ -380,9 +397,9 @@ impl Open {
                 let mut fold = Fold::default();
                 fold.add(self.merge.value());
                 self.fold = Some((fold, commit));
-            } else if let Some(found) = self.at.value_of_put(tag, self.merge.value()) {
+            } else if let Some(found) = self.live_value(wait)? {
                 value.clear();
-                value.extend_from_slice(found);
+                value.extend_from_slice(&found);
                 return Ok(Row::Copied);
             }
         }
@@ -390,7 +407,12 @@ impl Open {
 
     /// Looks at the next older version of a key whose operands are being gathered; the row, when
     /// it is the last one needed.
-    fn go_on_folding(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Row>> {
+    fn go_on_folding(
+        &mut self,
+        key: &[u8],
+        value: &mut Vec<u8>,
+        wait: Wait,
+    ) -> Result<Option<Row>> {
         let commit = self.merge.commit();
         let Some((fold, last)) = &mut self.fold else {
             return Ok(None);
@@ -399,17 +421,19 @@ impl Open {
             // A twin that a log replay made counts once.
             return Ok(None);
         }
-        *last = commit;
         if self.range_deleted.is_some_and(|at| at > commit) {
             return self.finish_fold(key, None, value).map(Some);
         }
         let tag = self.merge.tag();
         if tag.is_merge() {
+            *last = commit;
             fold.add(self.merge.value());
             return Ok(None);
         }
-        let base = self.at.value_of_put(tag, self.merge.value());
-        let base = base.map(<[u8]>::to_vec);
+        let base = self.at.live_value(tag, self.merge.value(), wait);
+        // When it is not in memory, this version is looked at again the next time.
+        let base = base.inspect_err(|_| self.moving = false)?;
+        let base = base.map(Cow::into_owned);
         self.finish_fold(key, base, value).map(Some)
     }
 
@@ -429,6 +453,7 @@ impl Open {
         key: &mut Vec<u8>,
         value: &mut Vec<u8>,
         stats: &mut ScanStats,
+        wait: Wait,
     ) -> Result<Row> {
         loop {
             if self.moving {
@@ -443,8 +468,9 @@ impl Open {
                     .is_some_and(|start| self.merge.key() < start);
             if self.has_key && (ended || self.merge.key() != key.as_slice()) {
                 // All versions of `key` have been seen; the next one is looked at again.
+                let found = self.finish_backward(key, value, wait)?;
                 self.has_key = false;
-                if self.finish_backward(key, value)? {
+                if found {
                     return Ok(Row::Copied);
                 }
             }
@@ -491,25 +517,41 @@ impl Open {
             return;
         }
         self.operands.clear();
-        self.candidate = None;
-        if let Some(found) = self.at.value_of_put(tag, self.merge.value()) {
-            self.candidate = Some(tag);
-            value.clear();
-            value.extend_from_slice(found);
-        }
+        self.candidate = Some(tag);
+        value.clear();
+        value.extend_from_slice(self.merge.value());
     }
 
-    /// True when the key that was left behind has a value, which `value` then holds.
-    fn finish_backward(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+    /// True when the key that was left behind has a value, which `value` then holds. May be called
+    /// again when it fails.
+    fn finish_backward(&mut self, key: &[u8], value: &mut Vec<u8>, wait: Wait) -> Result<bool> {
+        let stored = self.candidate.map(|tag| (tag, value.as_slice()));
+        let base = match stored {
+            Some((tag, stored)) => self.at.live_value(tag, stored, wait)?,
+            None => None,
+        };
+        let found = match (self.operands.is_empty(), base) {
+            (true, None) => None,
+            // As it stands: nothing before it, nothing to fetch.
+            (true, Some(Cow::Borrowed(base))) if base.len() == value.len() => {
+                self.forget_backward();
+                return Ok(true);
+            }
+            (true, Some(base)) => Some(base.into_owned()),
+            (false, base) => {
+                let operator = self.at.operator()?;
+                let base = base.as_deref();
+                Some(operator::apply(&*operator, key, base, &self.operands)?)
+            }
+        };
+        self.forget_backward();
+        Ok(found.map(|found| *value = found).is_some())
+    }
+
+    fn forget_backward(&mut self) {
         self.last_operand = None;
-        let base = self.candidate.take();
-        if self.operands.is_empty() {
-            return Ok(base.is_some());
-        }
-        let base = base.map(|_| value.as_slice());
-        *value = operator::apply(&*self.at.operator()?, key, base, &self.operands)?;
+        self.candidate = None;
         self.operands.clear();
-        Ok(true)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every handle of an open database shares: settings, cache, counters, the visible commit, and
 //! whether writes are still taken.
 
+use crate::blob::file::BlobFiles;
 use crate::cache::BlockCache;
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -18,6 +19,7 @@ pub struct Shared {
     pub(crate) env: Env,
     pub(crate) options: Options,
     pub(crate) cache: Arc<BlockCache>,
+    pub(crate) blob_files: BlobFiles,
     pub(crate) counters: Counters,
     pub(crate) held: HeldCommits,
     pub(crate) scans: Permits,
@@ -31,6 +33,7 @@ impl Shared {
     pub(crate) fn new(env: Env, options: Options) -> Arc<Self> {
         Arc::new(Self {
             cache: Arc::new(BlockCache::new(options.memory_budget as u64)),
+            blob_files: BlobFiles::default(),
             scans: Permits::new(options.max_scans),
             env,
             options,

@@ -126,7 +126,9 @@ impl DbState {
         let Some(keyspace) = keyspace.filter(|keyspace| !keyspace.range_deletes.is_empty()) else {
             return;
         };
-        let of_keyspace = |segment: &&Segment<SegmentId, TableMeta>| segment.meta.keyspace == id;
+        let of_keyspace = |segment: &&Segment<SegmentId, TableMeta>| {
+            segment.meta.keyspace == id && !segment.meta.is_blob_file()
+        };
         let tables: Vec<_> = tables.live().iter().filter(of_keyspace).collect();
         keyspace.range_deletes.retain(|deleted| {
             tables

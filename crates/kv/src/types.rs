@@ -38,11 +38,22 @@ pub struct KeyspaceId(pub u32);
 pub struct SegmentId(pub u64);
 
 const COUNTER_BITS: u32 = 36;
+/// Set in the counter of blob files.
+const BLOB_FILE: u64 = 1 << (COUNTER_BITS - 1);
 
 impl SegmentId {
     pub(crate) fn new(epoch: u64, counter: u64) -> Self {
-        debug_assert!(counter < 1 << COUNTER_BITS);
+        debug_assert!(counter < BLOB_FILE);
         Self(epoch << COUNTER_BITS | counter)
+    }
+
+    pub(crate) fn new_blob_file(epoch: u64, counter: u64) -> Self {
+        Self(Self::new(epoch, counter).0 | BLOB_FILE)
+    }
+
+    /// True for a file of values, false for a table.
+    pub fn is_blob_file(self) -> bool {
+        self.0 & BLOB_FILE != 0
     }
 
     /// Epoch of the writer that made it.
@@ -52,14 +63,22 @@ impl SegmentId {
 
     /// The blob that holds it.
     pub fn blob(self) -> String {
-        format!("sst/{:016x}.sst", self.0)
+        match self.is_blob_file() {
+            true => format!("blob/{:016x}.blob", self.0),
+            false => format!("sst/{:016x}.sst", self.0),
+        }
     }
 
     pub(crate) fn of_blob(name: &str) -> Option<Self> {
-        let hex = name.strip_prefix("sst/")?.strip_suffix(".sst")?;
-        (hex.len() == 16)
-            .then(|| u64::from_str_radix(hex, 16).ok())?
-            .map(Self)
+        let table = |name: &str| Some(name.strip_prefix("sst/")?.strip_suffix(".sst")?.len());
+        let blob_file = |name: &str| Some(name.strip_prefix("blob/")?.strip_suffix(".blob")?.len());
+        let hex = match (table(name), blob_file(name)) {
+            (Some(16), _) => &name[4..20],
+            (_, Some(16)) => &name[5..21],
+            _ => return None,
+        };
+        let id = Self(u64::from_str_radix(hex, 16).ok()?);
+        (id.blob() == name).then_some(id)
     }
 }
 
@@ -103,11 +122,13 @@ impl Tag {
     pub(crate) const INGESTED: Tag = Tag(3 | Self::EXPIRES);
     const KIND: u8 = 3;
     const EXPIRES: u8 = 0x04;
+    const POINTS: u8 = 0x08;
     const TRUNCATED: u8 = 0x80;
 
     pub(crate) fn from_byte(byte: u8) -> Option<Tag> {
         let tag = Tag(byte);
-        let known = byte & !(Self::KIND | Self::EXPIRES | Self::TRUNCATED) == 0;
+        let known = byte & !(Self::KIND | Self::EXPIRES | Self::POINTS | Self::TRUNCATED) == 0
+            && (!tag.points() || tag.is_put());
         let fits = !tag.expires() || tag.is_put() || tag == Self::INGESTED;
         (known && fits).then_some(tag)
     }
@@ -157,6 +178,19 @@ impl Tag {
         self.0 & (Self::EXPIRES | 1 << 1) == Self::EXPIRES
     }
 
+    /// True when the value is in a blob file and a pointer stands for it.
+    pub(crate) fn points(self) -> bool {
+        self.0 & Self::POINTS != 0
+    }
+
+    /// The same, with a pointer for the value or without.
+    pub(crate) fn pointing(self, points: bool) -> Tag {
+        match points {
+            true => Tag(self.0 | Self::POINTS),
+            false => Tag(self.0 & !Self::POINTS),
+        }
+    }
+
     pub(crate) fn is_truncated(self) -> bool {
         self.0 & Self::TRUNCATED != 0
     }
@@ -182,11 +216,17 @@ mod tests {
         assert_ne!(a.blob(), b.blob());
         assert_eq!(SegmentId::of_blob(&b.blob()), Some(b));
         assert_eq!(b.epoch(), 2);
+        let file = SegmentId::new_blob_file(2, 5);
+        assert_eq!(SegmentId::of_blob(&file.blob()), Some(file));
+        assert!(file != b && file.epoch() == 2 && file.is_blob_file() && !b.is_blob_file());
         for foreign in [
             "sst/xyz.sst",
             "sst/12.sst",
             "wal/0000000000000001.sst",
             "sst/000000000000000g.sst",
+            "sst/0000000800000001.sst",
+            "blob/0000000000000001.blob",
+            "sst/é00000000000000.sst",
         ] {
             assert_eq!(SegmentId::of_blob(foreign), None);
         }

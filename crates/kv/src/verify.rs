@@ -1,5 +1,7 @@
 //! Reads every block of every file and checks it against everything that is known about it.
 
+use crate::blob::Pointer;
+use crate::blob::file::{BlobFiles, check_footer};
 use crate::cache::BlockCache;
 use crate::error::{Error, Result};
 use crate::options::WalRecovery;
@@ -7,6 +9,7 @@ use crate::sst::block::BlockCursor;
 use crate::sst::format::TableMeta;
 use crate::sst::table::{Lookup, Table};
 use crate::state::DbState;
+use crate::ttl;
 use crate::types::{Commit, SegmentId};
 use crate::wal::frame::Op;
 use crate::wal::recovery::{Replay, replay};
@@ -20,11 +23,13 @@ use std::sync::Arc;
 pub struct VerifyReport {
     /// Tables read.
     pub tables: u64,
+    /// Blob files checked; their values are read from the tables that point to them.
+    pub blob_files: u64,
     /// Data blocks read.
     pub blocks: u64,
     /// Entries decoded.
     pub entries: u64,
-    /// Bytes of the tables.
+    /// Bytes of tables and blob files.
     pub bytes: u64,
     /// Commits in the log.
     pub wal_commits: u64,
@@ -46,6 +51,15 @@ pub fn verify(
     let cache = Arc::new(BlockCache::new(8 << 20));
     let live = state.tables.live();
     for (done, segment) in live.iter().enumerate() {
+        if segment.meta.is_blob_file() {
+            if let Err(error) = check_blob_file(env, segment.id, &segment.meta) {
+                report.problems.push(error.to_string());
+            }
+            report.blob_files += 1;
+            report.bytes += segment.meta.bytes;
+            progress(done + 1, live.len());
+            continue;
+        }
         let table = Table::new(
             segment.id,
             segment.meta.clone(),
@@ -96,6 +110,22 @@ struct Found {
     first_key: Option<Vec<u8>>,
     last: Option<(Vec<u8>, Reverse<Commit>)>,
     commits: Option<(Commit, Commit)>,
+    blobs: Vec<(SegmentId, u64)>,
+    files: BlobFiles,
+}
+
+/// A blob file has the size and the number of values that the manifest gives.
+fn check_blob_file(env: &Env, id: SegmentId, meta: &TableMeta) -> Result<()> {
+    let size = env.blobs.open(&id.blob())?.size();
+    let values = check_footer(&*env.blobs, id)?;
+    if (size, values) != (meta.bytes, meta.entries) {
+        let what = format!(
+            "it has {values} values in {size} bytes, the manifest says {} in {}",
+            meta.entries, meta.bytes
+        );
+        return Err(Error::corrupt(id.blob(), 0, what));
+    }
+    Ok(())
 }
 
 fn check_table(table: &Table, env: &Env, found: &mut Found) -> Result<()> {
@@ -124,6 +154,7 @@ fn check_table(table: &Table, env: &Env, found: &mut Found) -> Result<()> {
         cursor.seek_first().ok_or_else(damaged)?;
         while cursor.valid() {
             check_entry(table, &cursor, found)?;
+            check_value(table, env, &cursor, found)?;
             cursor.next().ok_or_else(damaged)?;
         }
     }
@@ -138,6 +169,7 @@ fn check_table(table: &Table, env: &Env, found: &mut Found) -> Result<()> {
         keys: found.keys,
         raw_bytes: found.raw_bytes,
         blocks: found.blocks,
+        blobs: std::mem::take(&mut found.blobs),
         ..table.meta.clone()
     };
     if seen != table.meta {
@@ -152,6 +184,26 @@ fn check_table(table: &Table, env: &Env, found: &mut Found) -> Result<()> {
             table.meta.min_commit,
             table.meta.max_commit,
         )));
+    }
+    Ok(())
+}
+
+/// A value in a blob file can be read.
+fn check_value(table: &Table, env: &Env, cursor: &BlockCursor, found: &mut Found) -> Result<()> {
+    let (tag, stored) = (cursor.tag(), cursor.value());
+    if !tag.points() {
+        return Ok(());
+    }
+    let pointer = Pointer::decode(&stored[ttl::prefix(tag, stored)..]).ok_or_else(|| {
+        let key = crate::error::show_key(cursor.key());
+        let what = format!("the pointer of key {key} decodes to nonsense");
+        Error::corrupt(table.id.blob(), 0, what)
+    })?;
+    found.files.read(&*env.blobs, pointer, Wait::Allowed)?;
+    let len = pointer.len as u64;
+    match found.blobs.iter_mut().find(|(id, _)| *id == pointer.file) {
+        Some((_, bytes)) => *bytes += len,
+        None => found.blobs.push((pointer.file, len)),
     }
     Ok(())
 }
@@ -190,12 +242,7 @@ fn check_entry(table: &Table, cursor: &BlockCursor, found: &mut Found) -> Result
 
 /// Tables of one level must not overlap.
 fn check_levels(state: &DbState, report: &mut VerifyReport) {
-    let mut tables: Vec<_> = state
-        .tables
-        .live()
-        .iter()
-        .filter(|s| s.meta.level > 0)
-        .collect();
+    let mut tables: Vec<_> = state.tables().filter(|s| s.meta.level > 0).collect();
     tables.sort_by(|a, b| {
         (a.meta.keyspace, a.meta.level, &a.meta.min_key).cmp(&(
             b.meta.keyspace,

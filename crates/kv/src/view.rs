@@ -281,7 +281,7 @@ impl Tables {
     pub(crate) fn runs(&mut self, state: &DbState, keyspace: KeyspaceId) -> Arc<[Run]> {
         let mut levels: BTreeMap<u8, Vec<Arc<Table>>> = BTreeMap::new();
         let mut runs = Vec::new();
-        for segment in state.tables.live() {
+        for segment in state.tables() {
             if segment.meta.keyspace != keyspace {
                 continue;
             }

@@ -69,6 +69,14 @@ fn key(n: u8) -> Vec<u8> {
     vec![b'a' + n, b'k']
 }
 
+/// Some values are large enough to be kept apart from their keys.
+fn value(v: u8) -> Vec<u8> {
+    match v % 3 {
+        0 => vec![v; 100],
+        _ => vec![v],
+    }
+}
+
 fn range(from: u8, to: Option<u8>) -> KeyRange {
     let (start, end) = (key(from), to.map(|to| key(from.max(to))));
     let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -77,15 +85,15 @@ fn range(from: u8, to: Option<u8>) -> KeyRange {
 
 fn apply(contents: &mut Contents, write: &Write, now: Timestamp) {
     match write {
-        Write::Put(k, v) => drop(contents.insert(key(*k), (vec![*v], None))),
+        Write::Put(k, v) => drop(contents.insert(key(*k), (value(*v), None))),
         Write::Delete(k) => drop(contents.remove(&key(*k))),
         Write::Merge(k, v) => {
             // What has expired is gone, and what is merged onto it starts anew. In one commit time
             // stands still.
             let k = key(*k);
-            let (mut value, expires) = contents.remove(&k).unwrap_or_default();
-            value.push(*v);
-            contents.insert(k, (value, expires));
+            let (mut merged, expires) = contents.remove(&k).unwrap_or_default();
+            merged.extend(value(*v));
+            contents.insert(k, (merged, expires));
         }
         Write::DeleteRange(from, to) => {
             let (start, end) = (key(*from), to.map(|to| key((*from).max(to))));
@@ -93,20 +101,20 @@ fn apply(contents: &mut Contents, write: &Write, now: Timestamp) {
         }
         Write::Expiring(k, v, seconds) => {
             let expires = now.after(Duration::from_secs(u64::from(*seconds)));
-            contents.insert(key(*k), (vec![*v], Some(expires)));
+            contents.insert(key(*k), (value(*v), Some(expires)));
         }
     }
 }
 
 fn add(batch: &mut Batch, keyspace: &Keyspace, write: &Write) {
     match write {
-        Write::Put(k, v) => batch.put(keyspace, &key(*k), &[*v]),
+        Write::Put(k, v) => batch.put(keyspace, &key(*k), &value(*v)),
         Write::Delete(k) => batch.delete(keyspace, &key(*k)),
-        Write::Merge(k, v) => batch.merge(keyspace, &key(*k), &[*v]),
+        Write::Merge(k, v) => batch.merge(keyspace, &key(*k), &value(*v)),
         Write::DeleteRange(from, to) => batch.delete_range(keyspace, &range(*from, *to)),
         Write::Expiring(k, v, seconds) => {
             let ttl = Duration::from_secs(u64::from(*seconds));
-            batch.put_ttl(keyspace, &key(*k), &[*v], ttl)
+            batch.put_ttl(keyspace, &key(*k), &value(*v), ttl)
         }
     };
 }
@@ -164,13 +172,14 @@ fn without_merges_on_expiring(contents: &Contents, writes: &[Write]) -> Vec<Writ
     changed
 }
 
-fn run(steps: Vec<Step>, window: u64) {
+fn run(steps: Vec<Step>, window: u64, apart: bool) {
     let keyspace = KeyspaceOptions {
         history: History {
             window,
             ..History::default()
         },
         merge_operator: Some("append".into()),
+        blob_threshold: apart.then_some(64),
         block_bytes: 512,
         ..KeyspaceOptions::default()
     };
@@ -203,14 +212,14 @@ fn run(steps: Vec<Step>, window: u64) {
                     let txn = db.kv.begin(Isolation::Serializable).unwrap();
                     for write in &writes {
                         match write {
-                            Write::Put(k, v) => txn.put(&view, &key(*k), &[*v]),
+                            Write::Put(k, v) => txn.put(&view, &key(*k), &value(*v)),
                             Write::Delete(k) => txn.delete(&view, &key(*k)),
-                            Write::Merge(k, v) => txn.merge(&view, &key(*k), &[*v]),
+                            Write::Merge(k, v) => txn.merge(&view, &key(*k), &value(*v)),
                             Write::DeleteRange(a, b) => txn.delete_range(&view, &range(*a, *b)),
                             Write::Expiring(k, v, s) => txn.put_ttl(
                                 &view,
                                 &key(*k),
-                                &[*v],
+                                &value(*v),
                                 Duration::from_secs((*s).into()),
                             ),
                         }
@@ -313,8 +322,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]
     fn every_kind_of_write_reads_as_in_the_model_at_every_retained_commit(
-        steps in prop::collection::vec(step(), 1..60), window in 1u64..12,
+        steps in prop::collection::vec(step(), 1..60), window in 1u64..12, apart: bool,
     ) {
-        run(steps, window);
+        run(steps, window, apart);
     }
 }

@@ -1,15 +1,22 @@
 //! The tables that a flush or a compaction writes: started when the first entry comes, split at a
 //! size but never inside a key, deleted when anything fails.
 
+use crate::blob::Pointer;
+use crate::blob::file::BlobFileWriter;
 use crate::compaction::versions::{Kept, Sink};
 use crate::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::options::KeyspaceOptions;
 use crate::sst::format::TableMeta;
 use crate::sst::writer::{TableSpec, TableWriter};
-use crate::types::{Commit, SegmentId};
+use crate::ttl;
+use crate::types::{Commit, SegmentId, Tag};
 use crate::view::KeyspaceCore;
-use siltstone_storage::Timestamp;
+use siltstone_storage::{Timestamp, Wait};
+use std::collections::BTreeSet;
+
+/// A blob file is closed at this size, in bytes.
+const BLOB_FILE_BYTES: u64 = 64 << 20;
 
 /// What the tables are to be like.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +40,11 @@ pub(crate) struct Outputs<'a> {
     last_key: Vec<u8>,
     done: Vec<(SegmentId, TableMeta)>,
     started: Vec<SegmentId>,
+    blob_file: Option<BlobFileWriter>,
+    full_blob_files: Vec<BlobFileWriter>,
+    /// Blob files whose values are to be copied elsewhere.
+    sparse: BTreeSet<SegmentId>,
+    stored: Vec<u8>,
 }
 
 impl<'a> Outputs<'a> {
@@ -51,14 +63,88 @@ impl<'a> Outputs<'a> {
             last_key: Vec::new(),
             done: Vec::new(),
             started: Vec::new(),
+            blob_file: None,
+            full_blob_files: Vec::new(),
+            sparse: BTreeSet::new(),
+            stored: Vec::new(),
         }
+    }
+
+    /// Copies values out of these blob files.
+    pub(crate) fn clearing_out(mut self, sparse: BTreeSet<SegmentId>) -> Self {
+        self.sparse = sparse;
+        self
     }
 
     /// Closes the last table. From now on the caller answers for the blobs.
     pub(crate) fn finish(mut self) -> Result<Vec<(SegmentId, TableMeta)>> {
         self.close()?;
+        let files = std::mem::take(&mut self.full_blob_files);
+        for file in files.into_iter().chain(self.blob_file.take()) {
+            let (_, like) = self.done.first().expect("a value stands in some table");
+            let id = file.id();
+            let meta = file.finish(like)?;
+            self.done.push((id, meta));
+        }
         self.started.clear();
         Ok(std::mem::take(&mut self.done))
+    }
+
+    /// Puts a value where it belongs: into a blob file or beside its key. Answers the tag of what is
+    /// then in `stored`, or `None` when the entry stays as it is.
+    fn place(&mut self, kept: &Kept<'_>) -> Result<Option<Tag>> {
+        if !kept.tag.is_put() {
+            return Ok(None);
+        }
+        let (prefix, value) = kept.value.split_at(ttl::prefix(kept.tag, kept.value));
+        let fetched;
+        let value = match kept.tag.points() {
+            false => value,
+            true => {
+                let pointer = Pointer::decode(value).ok_or_else(|| {
+                    Error::corrupt("sst", 0, "a pointer that decodes to nonsense")
+                })?;
+                if !self.sparse.contains(&pointer.file) {
+                    return Ok(None);
+                }
+                let shared = &self.engine.shared;
+                let blobs = &*shared.env.blobs;
+                fetched = shared.blob_files.read(blobs, pointer, Wait::Allowed)?;
+                &fetched[..]
+            }
+        };
+        let least = self
+            .options
+            .blob_threshold
+            .map_or(usize::MAX, |least| least as usize);
+        let apart = value.len() >= least;
+        if !apart && !kept.tag.points() {
+            return Ok(None);
+        }
+        self.stored.clear();
+        self.stored.extend_from_slice(prefix);
+        match apart {
+            false => self.stored.extend_from_slice(value),
+            true => {
+                let pointer = self.blob_file()?.add(value)?;
+                pointer.encode(&mut self.stored);
+            }
+        }
+        Ok(Some(kept.tag.pointing(apart)))
+    }
+
+    fn blob_file(&mut self) -> Result<&mut BlobFileWriter> {
+        let file = match self.blob_file.take() {
+            Some(file) if file.bytes() < BLOB_FILE_BYTES => file,
+            full => {
+                self.full_blob_files.extend(full);
+                let id = self.engine.new_blob_file();
+                self.started.push(id);
+                let blobs = &*self.engine.shared.env.blobs;
+                BlobFileWriter::create(blobs, id, self.options.compression)?
+            }
+        };
+        Ok(self.blob_file.insert(file))
     }
 
     fn close(&mut self) -> Result<()> {
@@ -98,11 +184,17 @@ impl<'a> Outputs<'a> {
 
 impl Sink for Outputs<'_> {
     fn keep(&mut self, key: &[u8], kept: Kept<'_>) -> Result<()> {
+        let placed = self.place(&kept)?;
+        let stored = std::mem::take(&mut self.stored);
         let writer = self.writer(key)?;
-        writer.add(key, kept.commit, kept.tag, kept.value)?;
+        match placed {
+            Some(tag) => writer.add(key, kept.commit, tag, &stored)?,
+            None => writer.add(key, kept.commit, kept.tag, kept.value)?,
+        }
         if let Some(commit) = kept.hidden_at {
             writer.note_hidden(commit);
         }
+        self.stored = stored;
         if self.output.table_bytes < u64::MAX && self.last_key != key {
             self.last_key.clear();
             self.last_key.extend_from_slice(key);
@@ -114,6 +206,8 @@ impl Sink for Outputs<'_> {
 impl Drop for Outputs<'_> {
     fn drop(&mut self) {
         self.open = None;
+        self.blob_file = None;
+        self.full_blob_files.clear();
         let started = std::mem::take(&mut self.started);
         if !started.is_empty() {
             self.engine.discard(started);

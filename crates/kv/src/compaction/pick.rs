@@ -154,11 +154,12 @@ pub(crate) fn leveled(
 }
 
 /// A table of which much can go although nothing is written over it: all of it was deleted with a
-/// range, or half of it has expired.
+/// range, half of it has expired, or its values are in blob files that are mostly garbage.
 pub(crate) fn hollow(
     tables: &[Candidate<'_>],
     claimed: &BTreeSet<SegmentId>,
     ranges: &[RangeDelete],
+    sparse: &BTreeSet<SegmentId>,
     retention: &Retention,
     now: Timestamp,
 ) -> Option<Plan> {
@@ -171,7 +172,13 @@ pub(crate) fn hollow(
     };
     let table = tables.iter().find(|table| {
         !claimed.contains(&table.id)
-            && (deleted(table.meta) || table.meta.expired(now) * 2 >= table.meta.entries.max(1))
+            && (deleted(table.meta)
+                || table.meta.expired(now) * 2 >= table.meta.entries.max(1)
+                || table
+                    .meta
+                    .blobs
+                    .iter()
+                    .any(|(file, _)| sparse.contains(file)))
     })?;
     Some(Plan {
         inputs: vec![table.id],

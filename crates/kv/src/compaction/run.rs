@@ -4,6 +4,7 @@
 //! succeeds the inputs are live; after it the outputs are. Inputs are deleted later, when no reader
 //! holds them.
 
+use crate::blob::live::sparse;
 use crate::compaction::lost;
 use crate::compaction::output::{Output, Outputs};
 use crate::compaction::outside::Others;
@@ -103,18 +104,32 @@ impl Core {
         claimed: &BTreeSet<SegmentId>,
     ) -> Option<Plan> {
         let keyspace = state.keyspace(core.id)?;
-        if keyspace.range_deletes.is_empty() && tables.iter().all(|t| t.meta.expiring == 0) {
+        let plain = |t: &Candidate<'_>| t.meta.expiring == 0 && t.meta.blobs.is_empty();
+        if keyspace.range_deletes.is_empty() && tables.iter().all(plain) {
             return None;
         }
+        let sparse = sparse(state, core.id);
         let (retention, now) = self.retention(&core.view.load());
-        pick::hollow(tables, claimed, &keyspace.range_deletes, &retention, now)
+        pick::hollow(
+            tables,
+            claimed,
+            &keyspace.range_deletes,
+            &sparse,
+            &retention,
+            now,
+        )
     }
 
     /// True when tables may become hollow without a write.
     pub(crate) fn may_hollow(&self) -> bool {
         let state = &self.manifest.current().state;
         let deleted = state.keyspaces.iter().any(|k| !k.range_deletes.is_empty());
-        deleted || state.tables.live().iter().any(|t| t.meta.expiring > 0)
+        deleted
+            || state
+                .tables
+                .live()
+                .iter()
+                .any(|t| t.meta.expiring > 0 || t.meta.is_blob_file())
     }
 
     /// A compaction by hand.
@@ -266,7 +281,8 @@ impl Core {
             table_bytes: self.shared.options.table_bytes,
             cleared: view.ranges.newest_of_all(),
         };
-        let mut outputs = Outputs::new(self, core, &view.options, output);
+        let sparse = sparse(&self.manifest.current().state, core.id);
+        let mut outputs = Outputs::new(self, core, &view.options, output).clearing_out(sparse);
         let mut merge = self.merge(&inputs);
         merge.seek_first()?;
         while merge.valid() {
@@ -282,15 +298,20 @@ impl Core {
         filter.finish(&mut outputs)?;
         stats.dropped = filter.dropped();
         let written = outputs.finish()?;
-        stats.entries = written.iter().map(|(_, meta)| meta.entries).sum();
+        stats.entries = entries_of(&written);
         stats.bytes_written = written.iter().map(|(_, meta)| meta.bytes).sum();
-        stats.outputs = written.iter().map(|(id, _)| *id).collect();
+        let made: Vec<_> = written.iter().map(|(id, _)| *id).collect();
+        stats.outputs = made
+            .iter()
+            .filter(|id| !id.is_blob_file())
+            .copied()
+            .collect();
         let newest = inputs.iter().map(|t| t.meta.max_commit).max();
         let drops = Drops::new(&view, &retention, newest.filter(|_| stats.dropped > 0))
             .with_expired(filter.any_expired(), now);
         let swapped = self.swap(core, plan, &written, &drops, now);
         if let Err(error) = swapped {
-            self.discard_unless_unknown(stats.outputs.clone());
+            self.discard_unless_unknown(made);
             return Err(error);
         }
         self.install(core, None);
@@ -327,7 +348,10 @@ impl Core {
             let outputs = written.iter().map(|(id, meta)| Segment {
                 id: *id,
                 meta: TableMeta {
-                    level,
+                    level: match meta.is_blob_file() {
+                        true => meta.level,
+                        false => level,
+                    },
                     ..meta.clone()
                 },
             });
@@ -344,6 +368,7 @@ impl Core {
                 drops.note(keyspace);
             }
             state.forget_range_deletes(core.id);
+            state.retire_blob_files(core.id);
             state.forget_lapsed(now);
             Ok(())
         })
@@ -449,6 +474,12 @@ impl Core {
     }
 }
 
+/// Versions in the tables among what was written.
+pub(crate) fn entries_of(written: &[(SegmentId, TableMeta)]) -> u64 {
+    let tables = written.iter().filter(|(_, meta)| !meta.is_blob_file());
+    tables.map(|(_, meta)| meta.entries).sum()
+}
+
 /// What a flush or a compaction dropped, and under which policy.
 #[derive(Debug)]
 pub(crate) struct Drops {
@@ -499,7 +530,7 @@ fn free_level(
     plan: &Plan,
     outputs: &[(SegmentId, TableMeta)],
 ) -> u8 {
-    let taken = state.tables.live().iter().any(|segment| {
+    let taken = state.tables().any(|segment| {
         segment.meta.keyspace == core.id
             && segment.meta.level == plan.level
             && !plan.inputs.contains(&segment.id)
@@ -512,9 +543,7 @@ fn free_level(
 
 fn candidates<'a>(state: &'a DbState, core: &KeyspaceCore) -> Vec<Candidate<'a>> {
     state
-        .tables
-        .live()
-        .iter()
+        .tables()
         .filter(|segment| segment.meta.keyspace == core.id)
         .map(|segment| Candidate {
             id: segment.id,

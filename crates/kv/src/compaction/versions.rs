@@ -253,8 +253,8 @@ impl<'a, O: Outside> VersionFilter<'a, O> {
                 self.held.value.extend_from_slice(&newer);
                 return true;
             }
-            // The answer still changes when it expires.
-            Kind::Put if tag.expires() => return false,
+            // The answer still changes when it expires; and nothing is fetched here.
+            Kind::Put if tag.expires() || tag.points() => return false,
             Kind::Put => Some(value),
             Kind::Delete | Kind::RangeDelete | Kind::Ingested => None,
         };

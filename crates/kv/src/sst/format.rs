@@ -2,13 +2,15 @@
 //! footer by which the file is read without a manifest.
 
 use crate::range_delete::RangeDelete;
-use crate::types::{Commit, KeyspaceId};
+use crate::types::{Commit, KeyspaceId, SegmentId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use siltstone_storage::{Error as StorageError, Timestamp};
 
 pub(crate) const MAGIC: &[u8; 8] = b"SILTSST\n";
 pub(crate) const FORMAT: u32 = 1;
+/// What blob files have for a level.
+const BLOB_FILE: u8 = u8::MAX;
 /// Bytes of the footer.
 pub(crate) const FOOTER: usize = 8 * 4 + 4 + 4 + 8;
 
@@ -17,7 +19,7 @@ pub(crate) const FOOTER: usize = 8 * 4 + 4 + 4 + 8;
 pub struct TableMeta {
     /// The keyspace it belongs to.
     pub keyspace: KeyspaceId,
-    /// The level it stands in; 0 are flushes, which may overlap.
+    /// The level it stands in; 0 are flushes, which may overlap; 255 is a blob file.
     pub level: u8,
     /// Size of the file in bytes.
     pub bytes: u64,
@@ -57,9 +59,36 @@ pub struct TableMeta {
     pub cleared: Commit,
     /// It was ingested: one commit wrote everything in it. The file does not know which, and says 0.
     pub ingested: bool,
+    /// The blob files that its values are in, with how many bytes of each.
+    pub blobs: Vec<(SegmentId, u64)>,
 }
 
 impl TableMeta {
+    /// The start of a description of the blob file that goes with the table `like`.
+    pub(crate) fn blob_file(like: &TableMeta) -> Self {
+        Self {
+            level: BLOB_FILE,
+            index_at: 0,
+            min_key: Vec::new(),
+            max_key: Vec::new(),
+            tombstones: 0,
+            keys: 0,
+            blocks: 0,
+            expiring: 0,
+            first_expiry: None,
+            last_expiry: None,
+            cleared: Commit::ZERO,
+            ingested: false,
+            blobs: Vec::new(),
+            ..like.clone()
+        }
+    }
+
+    /// True when it describes a blob file.
+    pub fn is_blob_file(&self) -> bool {
+        self.level == BLOB_FILE
+    }
+
     /// True when `key` lies between smallest and largest.
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
         self.min_key.as_slice() <= key && key <= self.max_key.as_slice()

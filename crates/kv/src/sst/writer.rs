@@ -1,11 +1,13 @@
 //! Writes a table, entry by entry in order, block by block to the store.
 
+use crate::blob::Pointer;
 use crate::error::Result;
 use crate::options::{Compression, KeyspaceOptions};
 use crate::sst::block::BlockBuilder;
 use crate::sst::filter;
 use crate::sst::format::{Footer, TableMeta, encode_properties};
 use crate::sst::frame::Sealer;
+use crate::ttl;
 use crate::types::{Commit, KeyspaceId, SegmentId, Tag};
 use crate::varint;
 use siltstone_storage::{BlobWriter, Blobs, Timestamp};
@@ -123,6 +125,7 @@ impl TableWriter {
                 last_expiry: None,
                 cleared: spec.cleared,
                 ingested: spec.ingested,
+                blobs: Vec::new(),
             },
         })
     }
@@ -155,7 +158,21 @@ impl TableWriter {
         self.last_commit = commit;
         self.meta.entries += 1;
         self.meta.tombstones += u64::from(tag.is_delete());
-        if let Some(time) = crate::ttl::expires(tag, value) {
+        if tag.points()
+            && let Some(pointer) = Pointer::decode(&value[ttl::prefix(tag, value)..])
+        {
+            let len = pointer.len as u64;
+            match self
+                .meta
+                .blobs
+                .iter_mut()
+                .find(|(id, _)| *id == pointer.file)
+            {
+                Some((_, bytes)) => *bytes += len,
+                None => self.meta.blobs.push((pointer.file, len)),
+            }
+        }
+        if let Some(time) = ttl::expires(tag, value) {
             self.meta.expiring += 1;
             self.meta.first_expiry = Some(self.meta.first_expiry.map_or(time, |t| t.min(time)));
             self.meta.last_expiry = self.meta.last_expiry.max(Some(time));

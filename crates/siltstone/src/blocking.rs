@@ -211,6 +211,10 @@ impl Read for Database {
     fn at(&self) -> siltstone_kv::Result<ReadAt> {
         self.default.at()
     }
+
+    fn try_at(&self) -> siltstone_kv::Result<ReadAt> {
+        self.default.try_at()
+    }
 }
 
 /// A database open for reading beside its writer.
@@ -280,5 +284,9 @@ impl Reader {
 impl Read for Reader {
     fn at(&self) -> siltstone_kv::Result<ReadAt> {
         self.default.at()
+    }
+
+    fn try_at(&self) -> siltstone_kv::Result<ReadAt> {
+        self.default.try_at()
     }
 }

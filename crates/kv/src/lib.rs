@@ -24,6 +24,9 @@ mod cursor;
 mod db;
 mod error;
 mod flush;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod garbage;
 mod history;
 pub mod inspect;

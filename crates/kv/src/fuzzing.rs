@@ -299,7 +299,7 @@ fn spoiled_table(input: &mut Input<'_>, blobs: &MemBlobs, id: SegmentId) -> Vec<
         writer
             .add(&key, Commit(2), Tag::PUT, &vec![7; len])
             .unwrap();
-        if key[2] % 4 == 0 {
+        if key[2].is_multiple_of(4) {
             writer.add(&key, Commit(1), Tag::DELETE, b"").unwrap();
         }
     }

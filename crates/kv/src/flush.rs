@@ -11,8 +11,9 @@ use crate::retention::Retention;
 use crate::stats::{FlushStats, add};
 use crate::types::Commit;
 use crate::view::KeyspaceCore;
-use crate::wal;
-use siltstone_storage::Segment;
+use crate::wal::{self, fences};
+use siltstone_storage::{BlobMeta, Segment};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Where the log starts and how far it is durable, seen in one moment.
@@ -260,12 +261,15 @@ impl Core {
             return Ok(());
         }
         let head = self.shared.visible();
+        self.shared.refuse_writes();
+        if self.bucket {
+            fences::mark_end(&self.shared.env, log.number(), self.manifest.epoch())?;
+        }
         self.edit(|state| {
             state.wal_floor = state.wal_floor.max(end);
             state.head = state.head.max(head);
             Ok(())
         })?;
-        self.shared.refuse_writes();
         drop(log);
         self.delete_log_below(end);
         Ok(())
@@ -290,11 +294,16 @@ impl Core {
         let Ok(listed) = blobs.list("wal/") else {
             return;
         };
-        for blob in listed {
-            // A fence keeps a writer out that has slept through everything since.
-            let fence = self.bucket && blob.size == wal::FILE_HEADER as u64;
-            if !fence && wal::number_of(&blob.name).is_some_and(|number| number < floor) {
-                let _ = blobs.delete(&blob.name);
+        let numbered = |blob: &BlobMeta| Some((wal::number_of(&blob.name)?, blob.size));
+        let sizes: BTreeMap<u64, u64> = listed.iter().filter_map(numbered).collect();
+        let gone = match self.bucket {
+            true => fences::deletable(&sizes, floor),
+            false => sizes.range(..floor).map(|(number, _)| *number).collect(),
+        };
+        for number in gone {
+            // In order, and no further than the first failure: see `fences`.
+            if blobs.delete(&wal::blob_name(number)).is_err() {
+                return;
             }
         }
     }

@@ -228,8 +228,13 @@ fn wal_record(input: &mut Input<'_>, number: u64, commit: &mut u64, out: &mut Ve
 pub fn table(data: &[u8]) {
     let mut input = Input(data);
     let id = SegmentId::new(1, 1);
-    let blobs = Arc::new(MemBlobs::new());
-    let bytes = match input.byte() & 1 {
+    let flags = input.byte();
+    // A bucket's tables are read another way.
+    let blobs = Arc::new(match flags & 2 {
+        0 => MemBlobs::new(),
+        _ => MemBlobs::bucket(),
+    });
+    let bytes = match flags & 1 {
         0 => input.0.to_vec(),
         _ => spoiled_table(&mut input, &blobs, id),
     };

@@ -190,15 +190,15 @@ fn writes_through_refusals_resets_delays_and_lost_answers_are_there_once() {
     const EACH: u64 = 25;
     let bucket = Bucket::new();
     let mut acknowledged = BTreeMap::new();
-    let mut reopened = 0;
     let faults = bucket.server.faults();
-    for fault in [
+    let each = [
         Fault::Unavailable,
         Fault::Reset,
         Fault::ErrorAfterCommit,
         Fault::ResetAfterCommit,
         Fault::Delay(Duration::from_millis(5)),
-    ] {
+    ];
+    for (reopened, fault) in (0..).zip(each) {
         let kv = open(&bucket);
         let before = kv.head().0;
         faults.inject(Rule::always(fault).percent(15));
@@ -214,7 +214,7 @@ fn writes_through_refusals_resets_delays_and_lost_answers_are_there_once() {
                             round.lock().unwrap().insert(key, stats.commit);
                         }
                         if writer == 0 && n == EACH / 2 {
-                            let _ = kv_flush(&keyspace);
+                            let _ = keyspace.database().flush();
                         }
                     }
                 });
@@ -233,14 +233,9 @@ fn writes_through_refusals_resets_delays_and_lost_answers_are_there_once() {
         assert_eq!(rows.count() as u64, kv.head().0, "one row a commit");
         assert!(kv.verify(|_, _| {}).unwrap().problems.is_empty());
         kv.close().unwrap();
-        reopened += 1;
     }
     assert!(faults.met() > 100, "{}", faults.met());
     assert!(acknowledged.len() as u64 > WRITERS * EACH);
-}
-
-fn kv_flush(keyspace: &Keyspace) -> Result<(), Error> {
-    keyspace.database().flush().map(|_| ())
 }
 
 #[test]

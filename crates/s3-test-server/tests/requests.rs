@@ -67,6 +67,9 @@ fn requests<T>(bucket: &Bucket, work: impl FnOnce() -> T) -> (u64, T) {
 fn a_cold_get_takes_two_requests_and_one_once_index_and_filter_are_there() {
     let (bucket, kv) = cold(1, 50_000);
     let keyspace = kv.default_keyspace();
+    let (made, answer) = requests(&bucket, || keyspace.try_get(&key(777)));
+    assert_eq!(made, 0, "a call that must not wait makes none");
+    assert!(answer.unwrap_err().is_would_block());
     let get = |n| requests(&bucket, || keyspace.get(&key(n)).unwrap().is_some());
     assert_eq!(get(777), (2, true), "index and filter, then the block");
     assert_eq!(get(40_000), (1, true), "the block");

@@ -135,6 +135,27 @@ fn a_scan_that_waits_for_its_turn_can_be_cancelled_or_dropped() {
 }
 
 #[test]
+fn a_scan_with_a_deadline_gives_up_its_wait_elsewhere() {
+    run(|| async {
+        let (kv, _, _) = bucket(1);
+        let mut first = scan(&kv, ScanOptions::default());
+        assert!(first.next().await.unwrap().is_some());
+        let options = ScanOptions {
+            deadline: Some(Duration::from_millis(20)),
+            ..ScanOptions::default()
+        };
+        let mut second = scan(&kv, options);
+        assert!(once(second.next()).await.is_pending());
+        let refused = second.next().await;
+        assert!(matches!(
+            refused,
+            Err(Error::Kv(siltstone_kv::Error::Cancelled { .. }))
+        ));
+        assert_eq!(rest(&mut first).await.len(), ROWS - 1);
+    });
+}
+
+#[test]
 fn a_step_given_up_before_it_is_ready_loses_no_row() {
     run(|| async {
         let (kv, store, _) = bucket(10);

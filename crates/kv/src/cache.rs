@@ -1,6 +1,7 @@
 //! The one cache of the engine: decompressed blocks, weighed in bytes, over the crate `quick_cache`.
 //!
-//! Its size is what the memory budget leaves after memtables and pinned indexes and filters.
+//! Its size is what the memory budget leaves after memtables, pinned indexes and filters, and what
+//! scans of a bucket read ahead.
 
 use crate::sst::block::Block;
 use crate::types::SegmentId;
@@ -67,6 +68,7 @@ pub(crate) struct BlockCache {
     budget: u64,
     memtables: AtomicU64,
     pinned: AtomicU64,
+    ahead: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -85,6 +87,7 @@ impl BlockCache {
             budget,
             memtables: AtomicU64::new(0),
             pinned: AtomicU64::new(0),
+            ahead: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -129,6 +132,25 @@ impl BlockCache {
         self.resize();
     }
 
+    /// Takes `bytes` of the budget for reading ahead; false when an eighth of it is used so already.
+    pub(crate) fn take_ahead(&self, bytes: u64) -> bool {
+        let limit = self.budget / 8;
+        let taken = self
+            .ahead
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |ahead| {
+                (ahead + bytes <= limit).then_some(ahead + bytes)
+            });
+        if taken.is_ok() {
+            self.resize();
+        }
+        taken.is_ok()
+    }
+
+    pub(crate) fn give_back_ahead(&self, bytes: u64) {
+        self.ahead.fetch_sub(bytes, Ordering::Relaxed);
+        self.resize();
+    }
+
     /// Memtables take this much of the budget from now on.
     pub(crate) fn set_memtables(&self, bytes: u64) {
         self.memtables.store(bytes, Ordering::Relaxed);
@@ -136,7 +158,10 @@ impl BlockCache {
     }
 
     fn resize(&self) {
-        let used = self.pinned.load(Ordering::Relaxed) + self.memtables.load(Ordering::Relaxed);
+        let used = [&self.pinned, &self.memtables, &self.ahead]
+            .iter()
+            .map(|part| part.load(Ordering::Relaxed))
+            .sum::<u64>();
         let left = self.budget.saturating_sub(used).max(FLOOR);
         if self.cache.capacity() != left {
             self.cache.set_capacity(left);

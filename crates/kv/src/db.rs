@@ -10,7 +10,7 @@ use crate::error::{Error, Result, show_key};
 use crate::memtable::Memtable;
 use crate::open::OpenStats;
 use crate::options::{Durability, KeyspaceOptions, Options};
-use crate::pipeline::{Submitted, Write};
+use crate::pipeline::{MayLead, Submitted, Write};
 use crate::read::{KeyRange, Read, ReadAt, ViewRef, check_key, operator_of};
 use crate::readable::Readable;
 use crate::signals::Wake;
@@ -661,12 +661,20 @@ impl Core {
 
     /// Submits a write for a task.
     fn submit(self: &Arc<Self>, write: &mut Write<'_>) -> WriteFuture {
-        // A buffered write does not wait for a disk, so the task may lead.
-        let may_lead = write.durability == Durability::Buffered || !self.threaded();
+        let may_lead = match write.durability {
+            // Without threads everything happens on the caller's.
+            _ if !self.threaded() => MayLead::Thread,
+            Durability::Buffered => MayLead::Task,
+            Durability::Durable => MayLead::No,
+        };
         match self.enqueue(write, Waiter::of_task, may_lead) {
             Err(error) => WriteFuture::failed(error),
             Ok((commit, Submitted::Lead)) => {
                 WriteFuture(Some(State::Done(self.lead().map(|()| commit))))
+            }
+            Ok((commit, Submitted::LeadNow(group, log))) => {
+                let led = self.lead_now(group, log);
+                WriteFuture(Some(State::Done(led.map(|()| commit))))
             }
             Ok((commit, Submitted::Follow(waiter))) => {
                 WriteFuture(Some(State::Waiting(commit, waiter)))

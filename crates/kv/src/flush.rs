@@ -12,8 +12,9 @@ use crate::range_delete::RangeTree;
 use crate::stats::{FlushStats, add};
 use crate::types::Commit;
 use crate::view::KeyspaceCore;
-use crate::wal;
+use crate::wal::{self, fences};
 use siltstone_storage::{BlobMeta, ReaderPins, Segment};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Where the log starts and how far it is durable, seen in one moment.
@@ -258,8 +259,7 @@ impl Core {
     /// handle is closed in the same step, so that nobody writes to a file that goes.
     pub(crate) fn retire_log(&self) -> Result<()> {
         let log = self.log.lock();
-        // A bucket's next record has this number and is never written by this handle.
-        let end = log.number() + u64::from(!self.bucket);
+        let end = log.number() + 1;
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let unflushed = |core: &Arc<KeyspaceCore>| {
             core.view
@@ -271,12 +271,15 @@ impl Core {
             return Ok(());
         }
         let head = self.shared.visible();
+        self.shared.refuse_writes();
+        if self.bucket {
+            fences::mark_end(&self.shared.env, log.number(), self.manifest.epoch())?;
+        }
         self.edit(|state| {
             state.wal_floor = state.wal_floor.max(end);
             state.head = state.head.max(head);
             Ok(())
         })?;
-        self.shared.refuse_writes();
         drop(log);
         self.delete_log_below(end);
         Ok(())
@@ -304,11 +307,19 @@ impl Core {
         let Ok(kept_from) = self.log_kept_from(floor, &listed) else {
             return;
         };
-        for blob in listed {
-            // A fence keeps a writer out that has slept through everything since.
-            let fence = self.bucket && blob.size == wal::FILE_HEADER as u64;
-            if !fence && wal::number_of(&blob.name).is_some_and(|number| number < kept_from) {
-                let _ = blobs.delete(&blob.name);
+        let numbered = |blob: &BlobMeta| Some((wal::number_of(&blob.name)?, blob.size));
+        let sizes: BTreeMap<u64, u64> = listed.iter().filter_map(numbered).collect();
+        let gone = match self.bucket {
+            true => fences::deletable(&sizes, kept_from),
+            false => sizes
+                .range(..kept_from)
+                .map(|(number, _)| *number)
+                .collect(),
+        };
+        for number in gone {
+            // In order, and no further than the first failure: see `fences`.
+            if blobs.delete(&wal::blob_name(number)).is_err() {
+                return;
             }
         }
     }

@@ -29,6 +29,9 @@ mod db;
 mod dropped;
 mod error;
 mod flush;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod garbage;
 mod history;
 mod ingest;

@@ -112,6 +112,7 @@ impl MergeCursor {
     fn place(&mut self, place: Place<'_>) -> Result<()> {
         self.heap.clear();
         self.backward = matches!(place, Place::Last | Place::Before(..));
+        self.expect(place)?;
         for source in &mut self.sources {
             match place {
                 Place::First => source.seek_first()?,
@@ -124,6 +125,27 @@ impl MergeCursor {
             .extend((0..self.sources.len()).filter(|i| self.sources[*i].valid()));
         for at in (0..self.heap.len() / 2).rev() {
             self.sift_down(at);
+        }
+        Ok(())
+    }
+
+    /// Has runs in a bucket ask for what they will want all at the same time: a place costs as long
+    /// as two requests, however many runs there are.
+    fn expect(&mut self, place: Place<'_>) -> Result<()> {
+        let (key, commit) = match place {
+            Place::First => (&b""[..], Commit::MAX),
+            Place::At(key, commit) => (key, commit),
+            Place::Last | Place::Before(..) => return Ok(()),
+        };
+        for source in &self.sources {
+            if let Source::Run(run) = source {
+                run.expect_index(key)?;
+            }
+        }
+        for source in &mut self.sources {
+            if let Source::Run(run) = source {
+                run.expect_block(key, commit)?;
+            }
         }
         Ok(())
     }

@@ -67,6 +67,15 @@ impl Core {
         )?;
         if bucket {
             recovered.next_file = fence(&env, &current, &recovered)?;
+            // A fence that was claimed after its place had been swept keeps nobody out: whoever is
+            // not in charge any more finds that out here, before the first write.
+            let newest = manifest.refresh()?;
+            if newest.epoch > manifest.epoch() {
+                return Err(Error::Storage(siltstone_storage::Error::Fenced {
+                    ours: manifest.epoch(),
+                    theirs: newest.epoch,
+                }));
+            }
         } else {
             // What was read may be in the page cache only; what follows must not outlive it.
             for file in &recovered.files {

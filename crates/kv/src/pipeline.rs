@@ -5,6 +5,8 @@
 //! leads: log (and sync, when any of the group asks for it), memtable, publish, wake. Meanwhile the
 //! next group forms. Log order = commit order = publication order.
 
+mod task;
+
 use crate::batch::Footprint;
 use crate::core::Core;
 use crate::error::Result;
@@ -17,6 +19,7 @@ use crate::types::{Commit, KeyspaceId};
 use crate::waiter::{Outcome, Waiter};
 use crate::wal::frame;
 use crate::wal::log::{Log, Upload, finish_upload};
+use parking_lot::MutexGuard;
 use siltstone_storage::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -131,11 +134,23 @@ pub(crate) struct Write<'a> {
 
 /// A write that has its number and waits for its group.
 #[derive(Debug)]
-pub(crate) enum Submitted {
+pub(crate) enum Submitted<'a> {
     /// This caller leads.
     Lead,
+    /// This task leads a group of its own alone, in which nothing has to wait.
+    LeadNow(Group, MutexGuard<'a, Log>),
     /// Somebody else does.
     Follow(Arc<Waiter>),
+}
+
+/// What a writer may do when nobody leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MayLead {
+    /// It may wait for the disk, also for others.
+    Thread,
+    /// It must not wait: it leads where that takes no sync and no new log file.
+    Task,
+    No,
 }
 
 impl Core {
@@ -144,10 +159,13 @@ impl Core {
         &self,
         write: &mut Write<'_>,
         waiter: impl FnOnce() -> Arc<Waiter>,
-        may_lead: bool,
-    ) -> Result<(Commit, Submitted)> {
+        may_lead: MayLead,
+    ) -> Result<(Commit, Submitted<'_>)> {
         self.shared.check_writable()?;
-        let may_lead = may_lead && !(self.bucket && self.threaded());
+        let may_lead = match self.bucket && self.threaded() {
+            true => MayLead::No,
+            false => may_lead,
+        };
         let mut queue = self.queue.lock();
         while queue.group.payload.len() > MAX_GROUP {
             drop(queue);
@@ -187,9 +205,14 @@ impl Core {
         }
         group.durable |= write.durability == Durability::Durable;
         let lead = !queue.leading;
-        let submitted = match lead && may_lead {
-            true => Submitted::Lead,
-            false => {
+        let at_once = match may_lead {
+            MayLead::Task if lead => self.log_at_once(&queue.group),
+            _ => None,
+        };
+        let submitted = match at_once {
+            Some(log) => Submitted::LeadNow(queue.take(), log),
+            None if lead && may_lead == MayLead::Thread => Submitted::Lead,
+            None => {
                 let waiter = waiter();
                 queue.group.waiters.push(waiter.clone());
                 Submitted::Follow(waiter)
@@ -200,7 +223,7 @@ impl Core {
         }
         if lead {
             queue.leading = true;
-            if !may_lead {
+            if matches!(submitted, Submitted::Follow(_)) {
                 drop(queue);
                 self.lead_elsewhere();
             }
@@ -210,9 +233,10 @@ impl Core {
 
     /// Writes and waits for the asked durability.
     pub(crate) fn write(&self, write: &mut Write<'_>) -> Result<Commit> {
-        let (commit, submitted) = self.enqueue(write, Waiter::of_thread, true)?;
+        let (commit, submitted) = self.enqueue(write, Waiter::of_thread, MayLead::Thread)?;
         match submitted {
             Submitted::Lead => self.lead()?,
+            Submitted::LeadNow(group, log) => self.lead_now(group, log)?,
             Submitted::Follow(waiter) => match waiter.wait() {
                 Outcome::Done(result) => result?,
                 Outcome::Lead => self.lead()?,
@@ -285,8 +309,16 @@ impl Core {
     }
 
     /// Log, memtable, publish. `None`: the group waits for its upload.
-    fn process(&self, mut group: Group) -> Option<(Group, Result<()>)> {
-        match self.log_group(&mut group) {
+    fn process(&self, group: Group) -> Option<(Group, Result<()>)> {
+        self.process_in(self.log.lock(), group)
+    }
+
+    fn process_in(
+        &self,
+        log: MutexGuard<'_, Log>,
+        mut group: Group,
+    ) -> Option<(Group, Result<()>)> {
+        match self.log_group(log, &mut group) {
             Ok(Logged::Done) => {
                 self.insert(&group);
                 self.publish(&group);
@@ -311,9 +343,8 @@ impl Core {
         }
     }
 
-    fn log_group(&self, group: &mut Group) -> Result<Logged> {
+    fn log_group(&self, mut log: MutexGuard<'_, Log>, group: &mut Group) -> Result<Logged> {
         group.time = self.shared.env.clock.now();
-        let mut log = self.log.lock();
         // Closed or stopped while this waited for the log.
         self.shared.check_writable()?;
         let rotated = log.wants_rotation();

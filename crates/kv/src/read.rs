@@ -37,6 +37,12 @@ pub trait Read {
     #[doc(hidden)]
     fn at(&self) -> Result<ReadAt>;
 
+    /// As `at`, without waiting for a disk or a network. Not for callers.
+    #[doc(hidden)]
+    fn try_at(&self) -> Result<ReadAt> {
+        self.at()
+    }
+
     /// The newest value of `key`, `None` when it is absent or deleted.
     ///
     /// # Errors
@@ -65,7 +71,8 @@ pub trait Read {
     /// # Errors
     /// As [`Read::get`].
     fn try_get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        self.at()?.get(key, Wait::Never, &mut GetStats::default())
+        self.try_at()?
+            .get(key, Wait::Never, &mut GetStats::default())
     }
 
     /// The values of several keys, all at one commit, in the order asked for.
@@ -116,6 +123,20 @@ pub trait Read {
             range.end_bound().map(AsRef::as_ref),
         )?;
         Scan::open(self.at()?, range, options)
+    }
+
+    /// Opens a scan that waits for its turn at its first step: for tasks, by [`Scan::poll_turn`]. It
+    /// reads at the commit of this call.
+    ///
+    /// # Errors
+    /// The store's; with [`Wait::Never`], one for which [`Error::is_would_block`] holds when opening
+    /// would have to wait.
+    fn open_scan(&self, range: KeyRange, options: ScanOptions, wait: Wait) -> Result<Scan> {
+        let at = match wait {
+            Wait::Allowed => self.at()?,
+            Wait::Never => self.try_at()?,
+        };
+        Ok(Scan::open_outside(at, range, options))
     }
 
     /// The keys that start with `prefix`, in order.

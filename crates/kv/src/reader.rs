@@ -259,8 +259,12 @@ impl Inner {
         }
     }
 
+    fn is_renewal_due(&self) -> bool {
+        self.shared.env.clock.elapsed() >= *self.renew_at.lock()
+    }
+
     fn renew(&self) -> Result<()> {
-        if self.shared.env.clock.elapsed() >= *self.renew_at.lock() {
+        if self.is_renewal_due() {
             self.release_old();
             self.renew_all(&self.pins.lock())?;
         }
@@ -376,16 +380,30 @@ impl ReaderKeyspace {
 
 impl Read for ReaderKeyspace {
     fn at(&self) -> Result<ReadAt> {
-        let inner = &self.reader.inner;
-        inner.renew()?;
+        self.reader.inner.renew()?;
+        Ok(self.now())
+    }
+
+    /// A renewal writes to the store, and waits for it.
+    fn try_at(&self) -> Result<ReadAt> {
+        if self.reader.inner.is_renewal_due() {
+            let name = "the pin of a reader".into();
+            return Err(siltstone_storage::Error::WouldBlock { name }.into());
+        }
+        Ok(self.now())
+    }
+}
+
+impl ReaderKeyspace {
+    fn now(&self) -> ReadAt {
         let view = self.core.view.load();
-        Ok(ReadAt {
+        ReadAt {
             // View and commit come together: a newer view may lack what an older commit reads.
             commit: view.seen,
             view: ViewRef::Guard(view),
-            shared: inner.shared.clone(),
+            shared: self.reader.inner.shared.clone(),
             hold: None,
             overlay: None,
-        })
+        }
     }
 }

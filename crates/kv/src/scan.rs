@@ -1,14 +1,14 @@
 //! Scans: the newest version of each key of a range, as of one commit, in either direction.
 //!
-//! A scan holds its view, its commit and one permit until it is closed or dropped. Errors stick,
-//! except the one that says that the next bytes are not in memory: then the same call may be made
-//! again where waiting is allowed.
+//! A scan holds its view, its commit and, from its first step on, one permit until it is closed or
+//! dropped. Errors stick, except the one that says that the next bytes are not in memory: then the
+//! same call may be made again where waiting is allowed.
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::merge::MergeCursor;
 use crate::operator::{self, Fold};
-use crate::permits::{CancelToken, Permit};
+use crate::permits::{CancelToken, Permit, Turn};
 use crate::read::{KeyRange, ReadAt};
 use crate::sst::table::ReadState;
 use crate::stats::ScanStats;
@@ -19,6 +19,7 @@ use siltstone_storage::Wait;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 /// The direction of a scan.
@@ -105,13 +106,29 @@ struct Open {
     newer_seen: bool,
     /// A transaction's: where it is noted how far the scan has read.
     note: Option<ScanNote>,
-    _permit: Permit,
+    admission: Admission,
+}
+
+/// Only so many scans run at once.
+#[derive(Debug)]
+enum Admission {
+    Waiting(Turn),
+    In(#[expect(dead_code, reason = "held, and given back when dropped")] Permit),
 }
 
 impl Scan {
+    /// Opens a scan and waits for its turn.
     pub(crate) fn open(at: ReadAt, range: KeyRange, options: ScanOptions) -> Result<Self> {
-        let permits = at.shared.scans.clone();
-        let permit = permits.take("a scan", options.cancel.as_ref(), options.deadline)?;
+        let mut scan = Self::open_outside(at, range, options);
+        if let Some(open) = &mut scan.open {
+            open.enter()?;
+        }
+        Ok(scan)
+    }
+
+    /// Opens a scan that will wait for its turn at its first step.
+    pub(crate) fn open_outside(at: ReadAt, range: KeyRange, options: ScanOptions) -> Self {
+        let turn = Turn::new(&at.shared.scans, "a scan", options.cancel.clone());
         let at = ReadAt {
             view: crate::read::ViewRef::Held(at.view.into_arc()),
             ..at
@@ -131,7 +148,7 @@ impl Scan {
         };
         let clock = &at.shared.env.clock;
         let expires = options.deadline.map(|deadline| clock.elapsed() + deadline);
-        Ok(Self {
+        Self {
             open: Some(Open {
                 merge: MergeCursor::new(sources),
                 at,
@@ -150,7 +167,7 @@ impl Scan {
                 thinned: None,
                 newer_seen: false,
                 note,
-                _permit: permit,
+                admission: Admission::Waiting(turn),
             }),
             state,
             stats,
@@ -158,7 +175,27 @@ impl Scan {
             row: Row::None,
             key: Vec::new(),
             value: Vec::new(),
-        })
+        }
+    }
+
+    /// Waits, as a task, until this scan may run. One that was opened by [`crate::Read::scan`] has
+    /// waited already; [`crate::Read::open_scan`] leaves it to the first step.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], which sticks. One for which [`Error::is_would_block`] holds when the scan
+    /// has a deadline and must wait: a task has no clock to wake it, so [`Scan::next`] has to be
+    /// called where waiting is allowed.
+    pub fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(open) = &mut self.open else {
+            return Poll::Ready(Ok(()));
+        };
+        let entered = ready!(open.poll_enter(context));
+        if let Err(error) = &entered
+            && !error.is_would_block()
+        {
+            self.fail(error.clone());
+        }
+        Poll::Ready(entered)
     }
 
     /// Moves to the next row; false at the end, after [`Scan::close`], and after an error, which
@@ -206,6 +243,10 @@ impl Scan {
             };
         };
         open.check_alive()?;
+        match wait {
+            Wait::Allowed => open.enter()?,
+            Wait::Never => open.try_enter()?,
+        }
         self.state.set_wait(wait);
         if !open.placed {
             open.place()?;
@@ -290,6 +331,34 @@ impl Open {
         if let Some(note) = &self.note {
             note.read(self.range.clone());
         }
+    }
+
+    /// Waits for its turn on this thread.
+    fn enter(&mut self) -> Result<()> {
+        if let Admission::Waiting(turn) = &mut self.admission {
+            let elapsed = || self.at.shared.env.clock.elapsed();
+            let patience = self.expires.map(|at| at.saturating_sub(elapsed()));
+            self.admission = Admission::In(turn.wait(patience)?);
+        }
+        Ok(())
+    }
+
+    fn try_enter(&mut self) -> Result<()> {
+        match self.poll_enter(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(entered) => entered,
+            Poll::Pending => Err(must_wait()),
+        }
+    }
+
+    fn poll_enter(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Admission::Waiting(turn) = &mut self.admission {
+            self.admission = match turn.poll(context) {
+                Poll::Ready(permit) => Admission::In(permit?),
+                Poll::Pending if self.expires.is_some() => return Poll::Ready(Err(must_wait())),
+                Poll::Pending => return Poll::Pending,
+            };
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn check_alive(&self) -> Result<()> {
@@ -553,6 +622,12 @@ impl Open {
         self.candidate = None;
         self.operands.clear();
     }
+}
+
+/// As many scans are open as may be.
+fn must_wait() -> Error {
+    let name = "the turn of a scan".into();
+    siltstone_storage::Error::WouldBlock { name }.into()
 }
 
 /// Owned rows of a scan: keys and values, or the error that ended it.

@@ -8,7 +8,7 @@ use common::{Db, files, roomy_options, rows, simulated};
 use siltstone_kv::{
     Background, Commit, Durability, Error, History, KeyspaceOptions, Kv, Options, Read, Reader,
 };
-use siltstone_storage::{Blobs, CallKind, Env, MemBlobs};
+use siltstone_storage::{Blobs, CallKind, Env, FaultPlan, FaultyBlobs, ManualClock, MemBlobs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -253,4 +253,129 @@ fn an_object_that_an_earlier_writer_left_late_is_replaced_by_the_one_in_charge()
         common::keys(after.default().scan::<&[u8]>(..).unwrap()),
         ["a", "b", "c"]
     );
+}
+
+fn log_objects(mem: &MemBlobs) -> Vec<u64> {
+    let listed = mem.list("wal/").unwrap();
+    listed.iter().map(|blob| blob.size).collect()
+}
+
+#[test]
+fn writers_that_close_leave_no_fences_and_one_that_died_leaves_its_successors() {
+    let mem = MemBlobs::bucket();
+    let session = |n: u32, dies: bool| {
+        let (env, _, store) = simulated(&mem, u64::from(n));
+        let kv = Kv::open(env, roomy_options(), KeyspaceOptions::default(), None).unwrap();
+        for key in 0..=n {
+            let stats = kv.default_keyspace().put(&key.to_be_bytes(), &[n as u8]);
+            assert!(stats.is_ok());
+        }
+        if dies {
+            store.crash();
+        } else {
+            kv.close().unwrap();
+        }
+    };
+    for n in 0..10 {
+        session(n, false);
+    }
+    // The first fence of all, and the end mark of the last one that closed.
+    assert_eq!(log_objects(&mem), [40, 41]);
+    session(10, true);
+    for n in 11..15 {
+        session(n, false);
+    }
+    assert_eq!(log_objects(&mem), [40, 40, 41]);
+    let (env, _, _) = simulated(&mem, 99);
+    let kv = Kv::open(env, roomy_options(), KeyspaceOptions::default(), None).unwrap();
+    assert_eq!(
+        kv.default_keyspace().get(&[0; 4]).unwrap().unwrap()[..],
+        [14]
+    );
+}
+
+#[test]
+fn a_writer_that_slept_while_it_opened_writes_nothing_once_its_fence_was_swept() {
+    let mem = MemBlobs::bucket();
+    let open = |env| Kv::open(env, roomy_options(), KeyspaceOptions::default(), None);
+    let (env, _, _) = simulated(&mem, 1);
+    open(env).unwrap().close().unwrap();
+    let (env, _, store) = simulated(&mem, 2);
+    let others = mem.clone();
+    let once = AtomicBool::new(false);
+    store.on_call(Box::new(move |call| {
+        let claims = call.kind == CallKind::PutIfAbsent && call.name.starts_with("wal/");
+        if claims && !once.swap(true, Ordering::SeqCst) {
+            // While it sleeps, others open, write and close, and sweep where it is about to stand.
+            for seed in 3..6 {
+                let (env, _, _) = simulated(&others, seed);
+                let kv = open(env).unwrap();
+                kv.default_keyspace().put(b"k", &[seed as u8]).unwrap();
+                kv.close().unwrap();
+            }
+        }
+    }));
+    let refused = open(env).map(|_| ()).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Error::Storage(siltstone_storage::Error::Fenced { .. })
+        ),
+        "{refused}"
+    );
+    let (env, _, _) = simulated(&mem, 7);
+    let kv = open(env).unwrap();
+    assert_eq!(kv.default_keyspace().get(b"k").unwrap().unwrap()[..], [5]);
+}
+
+#[test]
+fn a_crash_at_any_call_around_fences_and_end_marks_loses_nothing_and_leaves_few_objects() {
+    let open = |mem: &MemBlobs, seed| {
+        let (env, _, store) = simulated(mem, seed);
+        let opened = Kv::open(env, roomy_options(), KeyspaceOptions::default(), None);
+        (opened, store)
+    };
+    let put = |kv: &Kv, key: &[u8]| kv.default_keyspace().put(key, b"value").is_ok();
+    for call in 1.. {
+        let mem = MemBlobs::bucket();
+        let (kv, _) = open(&mem, 1);
+        assert!(put(&kv.unwrap(), b"0"));
+        let mut acknowledged = vec![b"0".to_vec()];
+        let store = FaultyBlobs::new(
+            Arc::new(mem.clone()),
+            Arc::new(ManualClock::default()),
+            FaultPlan::crash_at(call),
+        );
+        let (mut env, _, _) = simulated(&mem, 2);
+        env.blobs = Arc::new(store.clone());
+        if let Ok(kv) = Kv::open(env, roomy_options(), KeyspaceOptions::default(), None) {
+            for key in [b"1", b"2"] {
+                if put(&kv, key) {
+                    acknowledged.push(key.to_vec());
+                }
+                let _ = kv.flush();
+            }
+            let _ = kv.close();
+        }
+        let crashed = store.is_crashed();
+        for seed in 3..6 {
+            let kv = open(&mem, seed).0.unwrap();
+            for key in &acknowledged {
+                let found = kv.default_keyspace().get(key).unwrap();
+                assert!(found.is_some(), "crash at call {call}, then seed {seed}");
+            }
+            let key = seed.to_be_bytes();
+            assert!(put(&kv, &key));
+            acknowledged.push(key.to_vec());
+            kv.close().unwrap();
+        }
+        // The first fence, that of the writer that followed the crash, and the last end mark.
+        let most = [vec![40, 41], vec![40, 40, 41]];
+        let left = log_objects(&mem);
+        assert!(most.contains(&left), "crash at call {call}: {left:?}");
+        if !crashed {
+            assert!(call > 20, "{call} calls are no session");
+            return;
+        }
+    }
 }

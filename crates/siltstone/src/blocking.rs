@@ -229,6 +229,10 @@ impl Read for Database {
     fn at(&self) -> siltstone_kv::Result<ReadAt> {
         self.default.at()
     }
+
+    fn try_at(&self) -> siltstone_kv::Result<ReadAt> {
+        self.default.try_at()
+    }
 }
 
 /// A database open for reading beside its writer.
@@ -306,5 +310,9 @@ impl Reader {
 impl Read for Reader {
     fn at(&self) -> siltstone_kv::Result<ReadAt> {
         self.default.at()
+    }
+
+    fn try_at(&self) -> siltstone_kv::Result<ReadAt> {
+        self.default.try_at()
     }
 }

@@ -8,8 +8,10 @@ use crate::scan::Scan;
 use bytes::Bytes;
 use siltstone_kv::{
     BackupStats, Batch, Checkpoint, Commit, CommitRanges, CompactOptions, CompactStats, Durability,
-    FlushStats, KeyspaceOptions, Options, Read, ScanOptions, Stats, VerifyReport,
+    FlushStats, KeyRange, KeyspaceOptions, Options, Read, ScanOptions, Stats, VerifyReport,
 };
+use siltstone_storage::Wait;
+use std::ops::RangeBounds;
 use std::time::Duration;
 
 /// Runs what must wait where waiting is allowed.
@@ -39,6 +41,28 @@ async fn get<R: Read + Clone + Send + 'static>(read: &R, key: &[u8]) -> Result<O
         }
         other => Ok(other?),
     }
+}
+
+/// Opens a scan without waiting: what it has to wait for, it waits for at its first step.
+fn open_scan<R: Read + Clone + Send + 'static>(
+    read: &R,
+    range: KeyRange,
+    options: ScanOptions,
+) -> Result<Scan> {
+    match read.open_scan(range.clone(), options.clone(), Wait::Never) {
+        Err(error) if error.is_would_block() => {
+            let read = read.clone();
+            Ok(Scan::unopened(move || {
+                read.open_scan(range, options, Wait::Allowed)
+            }))
+        }
+        opened => Ok(Scan::opened(opened?)),
+    }
+}
+
+fn key_range<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> Result<KeyRange> {
+    let start = range.start_bound().map(AsRef::as_ref);
+    Ok(KeyRange::new(start, range.end_bound().map(AsRef::as_ref))?)
 }
 
 /// A database open for writing. Clones are handles of the same database; the last one closes it.
@@ -165,7 +189,7 @@ impl Database {
     ///
     /// # Errors
     /// The range's start lies after its end.
-    pub fn scan<K: AsRef<[u8]>>(&self, range: impl std::ops::RangeBounds<K>) -> Result<Scan> {
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Scan> {
         self.default.scan(range, ScanOptions::default())
     }
 
@@ -332,10 +356,10 @@ impl Keyspace {
     /// The range's start lies after its end.
     pub fn scan<K: AsRef<[u8]>>(
         &self,
-        range: impl std::ops::RangeBounds<K>,
+        range: impl RangeBounds<K>,
         options: ScanOptions,
     ) -> Result<Scan> {
-        Ok(Scan::new(self.0.scan_with(range, options)?))
+        open_scan(&self.0, key_range(&range)?, options)
     }
 
     /// The keys that start with `prefix`.
@@ -343,7 +367,7 @@ impl Keyspace {
     /// # Errors
     /// Closed.
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>, options: ScanOptions) -> Result<Scan> {
-        Ok(Scan::new(self.0.scan_prefix(prefix.as_ref(), options)?))
+        open_scan(&self.0, KeyRange::prefix(prefix.as_ref()), options)
     }
 
     /// The keyspace as it is now.
@@ -398,10 +422,10 @@ impl Snapshot {
     /// The range's start lies after its end.
     pub fn scan<K: AsRef<[u8]>>(
         &self,
-        range: impl std::ops::RangeBounds<K>,
+        range: impl RangeBounds<K>,
         options: ScanOptions,
     ) -> Result<Scan> {
-        Ok(Scan::new(self.0.scan_with(range, options)?))
+        open_scan(&self.0, key_range(&range)?, options)
     }
 }
 
@@ -442,10 +466,10 @@ impl Reader {
     /// The range's start lies after its end.
     pub fn scan<K: AsRef<[u8]>>(
         &self,
-        range: impl std::ops::RangeBounds<K>,
+        range: impl RangeBounds<K>,
         options: ScanOptions,
     ) -> Result<Scan> {
-        Ok(Scan::new(self.0.scan_with(range, options)?))
+        open_scan(&self.0, key_range(&range)?, options)
     }
 
     /// The commits of the default keyspace that can be read.
@@ -461,3 +485,6 @@ impl Reader {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

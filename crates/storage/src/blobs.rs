@@ -79,6 +79,13 @@ pub trait Blobs: Send + Sync + Debug {
     /// Opens a blob for reads by range.
     fn open(&self, name: &str) -> Result<Arc<dyn BlobReader>>;
 
+    /// As [`Blobs::open`], for a blob that is known to have `size` bytes: where opening is a request,
+    /// it is saved, and the first read finds out whether the blob is there.
+    fn open_sized(&self, name: &str, size: u64) -> Result<Arc<dyn BlobReader>> {
+        let _ = size;
+        self.open(name)
+    }
+
     /// Starts a blob that is written piece by piece and appears, whole, when finished.
     fn create(&self, name: &str) -> Result<Box<dyn BlobWriter>>;
 
@@ -103,6 +110,12 @@ pub trait Blobs: Send + Sync + Debug {
 pub trait BlobReader: Send + Sync + Debug {
     /// Reads exactly `len` bytes at `offset`. Fails with [`Error::Corrupt`] when the blob is shorter.
     fn read(&self, offset: u64, len: usize, wait: Wait) -> Result<Bytes>;
+
+    /// Starts a read and returns at once where the store allows it, so that several can be under
+    /// way. The default does it before it returns.
+    fn start_read(&self, offset: u64, len: usize) -> PendingRead {
+        PendingRead::done(self.read(offset, len, Wait::Allowed))
+    }
 
     /// Size in bytes.
     fn size(&self) -> u64;
@@ -148,6 +161,35 @@ impl PendingPut {
 
     /// Waits for the answer.
     pub fn wait(self) -> Result<PutOutcome> {
+        (self.0)()
+    }
+}
+
+/// A read under way.
+pub struct PendingRead(Box<dyn FnOnce() -> Result<Bytes> + Send + Sync>);
+
+impl Debug for PendingRead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PendingRead")
+    }
+}
+
+impl PendingRead {
+    /// A read that is already over.
+    pub fn done(result: Result<Bytes>) -> Self {
+        Self(Box::new(move || result))
+    }
+
+    /// A read that `wait` waits for.
+    pub fn new(wait: impl FnOnce() -> Result<Bytes> + Send + Sync + 'static) -> Self {
+        Self(Box::new(wait))
+    }
+
+    /// Waits for the bytes.
+    ///
+    /// # Errors
+    /// As [`BlobReader::read`].
+    pub fn wait(self) -> Result<Bytes> {
         (self.0)()
     }
 }

@@ -280,6 +280,14 @@ impl Blobs for FaultyBlobs {
         Ok(Arc::new(FaultyReader::new(self.clone(), life, name, inner)))
     }
 
+    fn open_sized(&self, name: &str, size: u64) -> Result<Arc<dyn BlobReader>> {
+        let life = self.life();
+        let inner = self.call(CallKind::Open, name, 0, || {
+            self.0.inner.open_sized(name, size)
+        })?;
+        Ok(Arc::new(FaultyReader::new(self.clone(), life, name, inner)))
+    }
+
     fn create(&self, name: &str) -> Result<Box<dyn BlobWriter>> {
         let life = self.life();
         let inner = self.call(CallKind::Create, name, 0, || self.0.inner.create(name))?;

@@ -27,7 +27,8 @@ mod probe;
 mod segment_log;
 
 pub use blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PutOutcome, StoreKind, Wait,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PendingRead, PutOutcome,
+    StoreKind, Wait,
 };
 pub use env::{Clock, Env, ManualClock, Rng, SeededRng, SystemClock, SystemRng, Timestamp};
 pub use error::{Error, Result};

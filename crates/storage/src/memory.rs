@@ -47,7 +47,7 @@ impl MemBlobs {
         Self::default()
     }
 
-    /// An empty store that behaves as a bucket does (no appending).
+    /// An empty store that behaves as a bucket does: no appending, and every read waits.
     pub fn bucket() -> Self {
         Self {
             inner: Arc::default(),
@@ -165,6 +165,7 @@ impl Blobs for MemBlobs {
         Ok(Arc::new(MemReader {
             name: name.to_string(),
             bytes: self.get(name)?,
+            bucket: self.bucket,
         }))
     }
 
@@ -237,13 +238,20 @@ impl Blobs for MemBlobs {
 struct MemReader {
     name: String,
     bytes: Bytes,
+    bucket: bool,
 }
 
 impl BlobReader for MemReader {
-    fn read(&self, offset: u64, len: usize, _wait: Wait) -> Result<Bytes> {
+    fn read(&self, offset: u64, len: usize, wait: Wait) -> Result<Bytes> {
         let size = self.bytes.len() as u64;
         if offset.checked_add(len as u64).is_none_or(|end| end > size) {
             return Err(short_read(&self.name, size, offset, len));
+        }
+        // A bucket's bytes are never at hand.
+        if self.bucket && wait == Wait::Never {
+            return Err(Error::WouldBlock {
+                name: self.name.clone(),
+            });
         }
         let start = offset as usize;
         Ok(self.bytes.slice(start..start + len))

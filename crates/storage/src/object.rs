@@ -12,8 +12,8 @@ mod upload;
 pub use connect::{AzureSettings, GcsSettings, S3Settings};
 
 use crate::blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PutOutcome, StoreKind, Wait,
-    check_name, short_read,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PendingRead, PutOutcome,
+    StoreKind, Wait, check_name, short_read,
 };
 use crate::error::{Error, Result};
 use bytes::{Bytes, BytesMut};
@@ -295,6 +295,11 @@ impl Blobs for ObjectBlobs {
         Ok(Arc::new(opened))
     }
 
+    fn open_sized(&self, name: &str, size: u64) -> Result<Arc<dyn BlobReader>> {
+        let target = self.target(name)?;
+        Ok(Arc::new(ObjectReader { target, size }))
+    }
+
     fn create(&self, name: &str) -> Result<Box<dyn BlobWriter>> {
         Ok(Box::new(upload::ObjectWriter::new(self.target(name)?)))
     }
@@ -382,14 +387,19 @@ impl std::fmt::Debug for ObjectReader {
     }
 }
 
+impl ObjectReader {
+    /// Where a read of `len` bytes at `offset` ends, inside the object.
+    fn end_of(&self, offset: u64, len: usize) -> Result<u64> {
+        offset
+            .checked_add(len as u64)
+            .filter(|end| *end <= self.size)
+            .ok_or_else(|| short_read(&self.target.name, self.size, offset, len))
+    }
+}
+
 impl BlobReader for ObjectReader {
     fn read(&self, offset: u64, len: usize, wait: Wait) -> Result<Bytes> {
-        let end = offset
-            .checked_add(len as u64)
-            .filter(|end| *end <= self.size);
-        let Some(end) = end else {
-            return Err(short_read(&self.target.name, self.size, offset, len));
-        };
+        let end = self.end_of(offset, len)?;
         if len == 0 {
             return Ok(Bytes::new());
         }
@@ -400,6 +410,19 @@ impl BlobReader for ObjectReader {
         }
         let target = self.target.clone();
         run(async move { target.read(offset..end).await })
+    }
+
+    fn start_read(&self, offset: u64, len: usize) -> PendingRead {
+        let target = self.target.clone();
+        let started = match self.end_of(offset, len) {
+            Ok(_) if len == 0 => return PendingRead::done(Ok(Bytes::new())),
+            Ok(end) => start(async move { target.read(offset..end).await }),
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(pending) => PendingRead::new(move || pending.wait()?),
+            Err(error) => PendingRead::done(Err(error)),
+        }
     }
 
     fn size(&self) -> u64 {

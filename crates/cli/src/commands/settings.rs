@@ -47,6 +47,9 @@ pub(crate) struct Settings {
     /// What `merge` does to a key: counter, append, max, set-union, json-merge-patch, or `none`
     #[arg(long, value_name = "OPERATOR")]
     pub(crate) merge_operator: Option<String>,
+    /// Keep values of this size and more apart from their keys, or `none`
+    #[arg(long, value_name = "SIZE", value_parser = limit_of_size)]
+    pub(crate) blob_threshold: Option<Limit<u64>>,
 }
 
 /// A limit, or that there is none.
@@ -110,6 +113,10 @@ impl Settings {
                 Some("none") => None,
                 Some(name) => Some(name.to_string()),
             },
+            blob_threshold: match self.blob_threshold {
+                None => options.blob_threshold,
+                Some(Limit(least)) => least.map(|least| u32::try_from(least).unwrap_or(u32::MAX)),
+            },
         })
     }
 }
@@ -165,6 +172,13 @@ fn limit_of_time(text: &str) -> Result<Limit<Duration>, String> {
     match text {
         "none" => Ok(Limit(None)),
         text => parse_duration(text).map(|age| Limit(Some(age))),
+    }
+}
+
+fn limit_of_size(text: &str) -> Result<Limit<u64>, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        text => parse_size(text).map(|size| Limit(Some(size))),
     }
 }
 

@@ -138,7 +138,7 @@ impl Core {
         core: &Arc<KeyspaceCore>,
         options: &CompactOptions,
     ) -> Result<CompactStats, Box<CompactFailed>> {
-        let _permit = self.compactions.take("a compaction", None, None)?;
+        let _permit = self.compactions.take("a compaction")?;
         self.shared.check_writable()?;
         let picked = self.claim(|_| {
             let current = self.manifest.current();

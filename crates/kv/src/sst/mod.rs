@@ -4,10 +4,12 @@
 //! - `frame`: how a block stands in the file: compressed, with length and checksum
 //! - `filter`: says of most absent keys that they are absent
 //! - `format`: footer and properties
+//! - `ahead`: how a bucket's blocks are fetched before they are wanted
 //! - `writer`, `table`, `run`: writing one, reading one, walking over several
 //!
 //! The format is described field by field in `docs/file-formats.md`.
 
+pub(crate) mod ahead;
 pub(crate) mod block;
 pub(crate) mod filter;
 pub(crate) mod format;

@@ -4,6 +4,7 @@ use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::sst::table::{ReadState, Table, TableCursor};
 use crate::types::{Commit, Tag};
+use siltstone_storage::Wait;
 use std::sync::Arc;
 
 /// Tables in key order whose ranges do not meet.
@@ -101,6 +102,34 @@ impl RunCursor {
         Ok(())
     }
 
+    /// The table in which a seek to `key` begins.
+    fn place_of(&self, key: &[u8]) -> usize {
+        self.tables
+            .partition_point(|table| table.meta.max_key.as_slice() < key)
+    }
+
+    /// In a bucket, starts to read the index that a seek to `key` will want. The indexes of several
+    /// runs then come at the same time, and so do their blocks after [`RunCursor::expect_block`].
+    pub(crate) fn expect_index(&self, key: &[u8]) -> Result<()> {
+        match self.tables.get(self.place_of(key)) {
+            Some(table) if self.state.wait() == Wait::Allowed => table.expect_tail(),
+            _ => Ok(()),
+        }
+    }
+
+    /// In a bucket, starts to read the block that a seek to (`key`, `commit`) will want.
+    pub(crate) fn expect_block(&mut self, key: &[u8], commit: Commit) -> Result<()> {
+        let at = self.place_of(key);
+        let remote = self.tables.get(at).is_some_and(|table| table.is_remote());
+        if !remote || self.state.wait() == Wait::Never {
+            return Ok(());
+        }
+        match self.go_to(at) {
+            Some(cursor) => cursor.expect(key, commit),
+            None => Ok(()),
+        }
+    }
+
     fn go_to_end(&mut self) {
         self.at = self.tables.len();
         self.entering = None;
@@ -128,9 +157,7 @@ impl RunCursor {
 impl Cursor for RunCursor {
     fn seek(&mut self, key: &[u8], commit: Commit) -> Result<()> {
         self.entering = None;
-        let at = self
-            .tables
-            .partition_point(|table| table.meta.max_key.as_slice() < key);
+        let at = self.place_of(key);
         let Some(cursor) = self.go_to(at) else {
             self.go_to_end();
             return Ok(());

@@ -6,13 +6,15 @@
 use crate::cache::{BlockCache, CacheKey, Cached};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::sst::ahead::{Ahead, Direction};
 use crate::sst::block::{Block, BlockCursor, Found};
 use crate::sst::filter::Filter;
 use crate::sst::format::{FOOTER, Footer, TableMeta, decode_properties};
 use crate::sst::frame;
 use crate::sst::writer::Handle;
 use crate::types::{Commit, SegmentId, Tag};
-use siltstone_storage::{BlobReader, Blobs, Wait};
+use parking_lot::Mutex;
+use siltstone_storage::{BlobReader, Blobs, PendingRead, Wait};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -52,7 +54,7 @@ impl ReadState {
             .store(wait == Wait::Allowed, Ordering::Relaxed);
     }
 
-    fn wait(&self) -> Wait {
+    pub(crate) fn wait(&self) -> Wait {
         if self.may_wait.load(Ordering::Relaxed) {
             Wait::Allowed
         } else {
@@ -92,6 +94,8 @@ pub(crate) struct Table {
     cache: Arc<BlockCache>,
     reader: OnceLock<Arc<dyn BlobReader>>,
     pinned: OnceLock<(Tail, u64)>,
+    /// The tail on its way, asked for before it was wanted.
+    coming_tail: Mutex<Option<PendingRead>>,
 }
 
 impl Drop for Table {
@@ -141,6 +145,7 @@ impl Table {
             cache,
             reader: OnceLock::new(),
             pinned: OnceLock::new(),
+            coming_tail: Mutex::new(None),
         }
     }
 
@@ -153,7 +158,9 @@ impl Table {
     ) -> Result<Self> {
         let reader = blobs.open(name)?;
         let size = reader.size();
-        let footer = read_footer(name, &*reader, Wait::Allowed)?;
+        let footer = read_footer(name, size, |at, len| {
+            Ok(reader.read(at, len, Wait::Allowed)?)
+        })?;
         let end = size - FOOTER as u64;
         let len = (end - footer.properties_at) as usize;
         let framed = reader.read(footer.properties_at, len, Wait::Allowed)?;
@@ -278,7 +285,11 @@ impl Table {
 
     /// Reads a block past the cache.
     pub(crate) fn read_block(&self, handle: Handle, wait: Wait) -> Result<Block> {
-        let framed = self.reader()?.read(handle.at, handle.len, wait)?;
+        let framed = self.reader()?.read(handle.at, handle.len, wait);
+        self.unpack(handle, framed.map_err(|error| self.explain(error.into()))?)
+    }
+
+    fn unpack(&self, handle: Handle, framed: bytes::Bytes) -> Result<Block> {
         let damaged = |what: &str| Error::corrupt(self.id.blob(), handle.at, what);
         let raw = frame::open(framed).map_err(damaged)?;
         let block = Block::parse(raw).map_err(damaged)?;
@@ -286,6 +297,11 @@ impl Table {
             true => block.written_at(self.meta.max_commit),
             false => block,
         })
+    }
+
+    /// True when every read is a request to a bucket.
+    pub(crate) fn is_remote(&self) -> bool {
+        !self.blobs.can_append()
     }
 
     pub(crate) fn damaged(&self, at: u64) -> Error {
@@ -296,16 +312,8 @@ impl Table {
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
-        let reader = self.blobs.open(&self.id.blob()).map_err(|error| {
-            match error.is_not_found() {
-                true => Error::corrupt(
-                    self.id.blob(),
-                    0,
-                    "the manifest lists this table and it is not there (a reader that stood still for longer than its lease must refresh)",
-                ),
-                false => error.into(),
-            }
-        })?;
+        let opened = self.blobs.open_sized(&self.id.blob(), self.meta.bytes);
+        let reader = opened.map_err(|error| self.explain(error.into()))?;
         if reader.size() != self.meta.bytes {
             let what = format!(
                 "it has {} bytes, the manifest says {}",
@@ -315,6 +323,18 @@ impl Table {
             return Err(Error::corrupt(self.id.blob(), reader.size(), what));
         }
         Ok(self.reader.get_or_init(|| reader))
+    }
+
+    /// A table that is not there is damage.
+    fn explain(&self, error: Error) -> Error {
+        match &error {
+            Error::Storage(cause) if cause.is_not_found() => Error::corrupt(
+                self.id.blob(),
+                0,
+                "the manifest lists this table and it is not there (a reader that stood still for longer than its lease must refresh)",
+            ),
+            _ => error,
+        }
     }
 
     fn tail(&self, wait: Wait) -> Result<TailRef<'_>> {
@@ -358,11 +378,62 @@ impl Table {
         Ok(TailRef::Pinned(tail))
     }
 
+    /// Starts to read index and filter when that is a request; [`Table::tail`] then waits for it.
+    pub(crate) fn expect_tail(&self) -> Result<()> {
+        let slot = CacheKey {
+            segment: self.id,
+            at: TAIL_SLOT,
+        };
+        if !self.is_remote() || self.pinned.get().is_some() || self.cache.get(&slot).is_some() {
+            return Ok(());
+        }
+        let mut coming = self.coming_tail.lock();
+        if coming.is_none() {
+            let (at, len) = self.tail_span();
+            *coming = Some(self.reader()?.start_read(at, len));
+        }
+        Ok(())
+    }
+
+    /// Where everything behind the blocks lies.
+    fn tail_span(&self) -> (u64, usize) {
+        let at = self.meta.index_at.min(self.meta.bytes);
+        (at, (self.meta.bytes - at) as usize)
+    }
+
+    /// Everything behind the blocks, in one request of a bucket; nothing of a folder, whose reads
+    /// are cheap and better small.
+    fn tail_at_once(&self, wait: Wait) -> Result<(u64, bytes::Bytes)> {
+        let (at, len) = self.tail_span();
+        if !self.is_remote() {
+            return Ok((at, bytes::Bytes::new()));
+        }
+        let reader = self.reader()?;
+        let coming = match wait {
+            Wait::Allowed => self.coming_tail.lock().take(),
+            Wait::Never => None,
+        };
+        let read = match coming {
+            Some(coming) => coming.wait(),
+            None => reader.read(at, len, wait),
+        };
+        Ok((at, read.map_err(|error| self.explain(error.into()))?))
+    }
+
     fn read_tail(&self, name: &str, with_parts: bool, wait: Wait) -> Result<Tail> {
         let reader = self.reader()?;
-        let footer = read_footer(name, &**reader, wait)?;
+        let (tail_at, tail) = self.tail_at_once(wait)?;
+        let fetch = |from: u64, len: usize| -> Result<bytes::Bytes> {
+            let offset = from.checked_sub(tail_at).map(|offset| offset as usize);
+            let end = offset.and_then(|offset| offset.checked_add(len));
+            match (offset, end) {
+                (Some(offset), Some(end)) if end <= tail.len() => Ok(tail.slice(offset..end)),
+                _ => Ok(reader.read(from, len, wait)?),
+            }
+        };
+        let footer = read_footer(name, reader.size(), fetch)?;
         let read = |from: u64, to: u64| -> Result<bytes::Bytes> {
-            let framed = reader.read(from, (to - from) as usize, wait)?;
+            let framed = fetch(from, (to - from) as usize)?;
             frame::open(framed).map_err(|what| Error::corrupt(name, from, what))
         };
         let parse = |at: u64, raw| Block::parse(raw).map_err(|what| Error::corrupt(name, at, what));
@@ -375,12 +446,14 @@ impl Table {
                 Some(filter.map_err(|what| Error::corrupt(name, footer.filter_at, what))?)
             }
         };
-        let parts = match with_parts {
+        // A bucket's are here already.
+        let parts = match with_parts || !tail.is_empty() {
             false => None,
             true => {
                 let mut parts = Vec::new();
                 for handle in self.handles(&Arc::new(top.clone()))? {
-                    parts.push(Arc::new(self.read_block(handle, wait)?));
+                    let framed = fetch(handle.at, handle.len)?;
+                    parts.push(Arc::new(self.unpack(handle, framed)?));
                 }
                 Some(parts)
             }
@@ -423,19 +496,15 @@ pub(crate) enum Lookup {
     Hit(Hit),
 }
 
-fn read_footer(name: &str, reader: &dyn BlobReader, wait: Wait) -> Result<Footer> {
-    let size = reader.size();
+fn read_footer(
+    name: &str,
+    size: u64,
+    fetch: impl FnOnce(u64, usize) -> Result<bytes::Bytes>,
+) -> Result<Footer> {
     let Some(at) = size.checked_sub(FOOTER as u64) else {
         return Ok(Footer::decode(name, size, &[])?);
     };
-    let bytes = reader.read(at, FOOTER, wait)?;
-    Ok(Footer::decode(name, size, &bytes)?)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Forward,
-    Backward,
+    Ok(Footer::decode(name, size, &fetch(at, FOOTER)?)?)
 }
 
 /// A load that must succeed before the cursor stands somewhere again.
@@ -456,6 +525,8 @@ pub(crate) struct TableCursor {
     index: BlockCursor,
     data: BlockCursor,
     pending: Pending,
+    /// In a bucket, from the first block that is not in the cache.
+    ahead: Option<Box<Ahead>>,
 }
 
 impl TableCursor {
@@ -469,11 +540,15 @@ impl TableCursor {
             index: BlockCursor::new(empty.clone()),
             data: BlockCursor::new(empty),
             pending: Pending::None,
+            ahead: None,
         }
     }
 
-    /// Goes over to another table, keeping the memory.
+    /// Goes over to another table, keeping the memory; to the same one, keeping what is on its way.
     pub(crate) fn reset(&mut self, table: Arc<Table>) {
+        if !Arc::ptr_eq(&self.table, &table) {
+            self.ahead = None;
+        }
         self.table = table;
         self.parts = None;
         self.pending = Pending::None;
@@ -508,16 +583,65 @@ impl TableCursor {
         Ok(true)
     }
 
-    fn load_data(&mut self, handle: Handle) -> Result<()> {
-        let mut read = 0;
+    fn load_data(&mut self, handle: Handle, direction: Direction) -> Result<()> {
         let wait = self.state.wait();
-        let block = match self.state.fill_cache {
-            true => self.table.block(handle, wait, &mut read)?,
-            false => Arc::new(self.table.read_block(handle, wait)?),
+        let cache = &self.table.cache;
+        let slot = CacheKey {
+            segment: self.table.id,
+            at: handle.at,
         };
+        let block = match self.state.fill_cache.then(|| cache.get(&slot)).flatten() {
+            Some(Cached::Block(block)) => block,
+            _ => {
+                let block = Arc::new(self.fetch(handle, direction, wait)?);
+                if self.state.fill_cache {
+                    self.table.cache.count(0, 1);
+                    self.table.cache.insert(slot, Cached::Block(block.clone()));
+                }
+                block
+            }
+        };
+        let read = u64::from(self.state.fill_cache);
         self.state.blocks_read.fetch_add(read, Ordering::Relaxed);
         self.data.reset(block);
         Ok(())
+    }
+
+    /// The block from the store, and in a bucket some of its neighbours.
+    fn fetch(&mut self, handle: Handle, direction: Direction, wait: Wait) -> Result<Block> {
+        if !self.table.is_remote() {
+            return self.table.read_block(handle, wait);
+        }
+        let framed = self.ahead()?.read(handle, direction, wait);
+        let framed = framed.map_err(|error| self.table.explain(error))?;
+        self.table.unpack(handle, framed)
+    }
+
+    /// In a bucket, starts to read the block that a seek to (`key`, `commit`) will want.
+    pub(crate) fn expect(&mut self, key: &[u8], commit: Commit) -> Result<()> {
+        let table = self.table.clone();
+        let tail = table.tail(Wait::Allowed)?;
+        let Some(handle) = table.handle_for(&tail, key, commit, Wait::Allowed, &mut 0)? else {
+            return Ok(());
+        };
+        let slot = CacheKey {
+            segment: table.id,
+            at: handle.at,
+        };
+        match table.cache.get(&slot) {
+            Some(_) => Ok(()),
+            None => self.ahead()?.expect(handle),
+        }
+    }
+
+    fn ahead(&mut self) -> Result<&mut Ahead> {
+        if self.ahead.is_none() {
+            let table = &self.table;
+            let (reader, cache) = (table.reader()?.clone(), table.cache.clone());
+            let ahead = Ahead::new(reader, cache, table.id.blob(), table.meta.index_at);
+            self.ahead = Some(Box::new(ahead));
+        }
+        Ok(self.ahead.as_mut().expect("made just now"))
     }
 
     fn index_handle(&self) -> Result<Handle> {
@@ -547,7 +671,7 @@ impl TableCursor {
                     self.pending = Pending::Block(self.index_handle()?, direction);
                 }
                 Pending::Block(handle, direction) => {
-                    self.load_data(handle)?;
+                    self.load_data(handle, direction)?;
                     let moved = match direction {
                         Direction::Forward => self.data.seek_first(),
                         Direction::Backward => self.data.seek_last(),
@@ -561,7 +685,7 @@ impl TableCursor {
 
     /// Loads the part and the block that may hold (`key`, `commit`) and all before it; false when
     /// every entry sorts before it.
-    fn approach(&mut self, key: &[u8], commit: Commit) -> Result<bool> {
+    fn approach(&mut self, key: &[u8], commit: Commit, direction: Direction) -> Result<bool> {
         self.pending = Pending::None;
         let number = {
             let tail = self.table.tail(self.state.wait())?;
@@ -576,14 +700,14 @@ impl TableCursor {
             return Ok(false);
         }
         let handle = self.index_handle()?;
-        self.load_data(handle)?;
+        self.load_data(handle, direction)?;
         Ok(true)
     }
 }
 
 impl Cursor for TableCursor {
     fn seek(&mut self, key: &[u8], commit: Commit) -> Result<()> {
-        if !self.approach(key, commit)? {
+        if !self.approach(key, commit, Direction::Forward)? {
             self.data.reset(Arc::new(Block::empty()));
             return Ok(());
         }
@@ -600,7 +724,7 @@ impl Cursor for TableCursor {
     }
 
     fn seek_before(&mut self, key: &[u8], commit: Commit) -> Result<()> {
-        if !self.approach(key, commit)? {
+        if !self.approach(key, commit, Direction::Backward)? {
             return self.seek_last();
         }
         self.data

@@ -3,6 +3,7 @@
 //! In a folder a log file grows by appended records; in a bucket every record is an object of its
 //! own. Either way a file starts with a header that names its number and the writer's epoch.
 
+pub(crate) mod fences;
 pub(crate) mod frame;
 pub(crate) mod log;
 pub(crate) mod recovery;

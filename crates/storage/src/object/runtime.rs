@@ -3,6 +3,7 @@
 //! so calls work on any thread, one of another tokio runtime included.
 
 use crate::error::{Error, Result};
+use parking_lot::Mutex;
 use std::future::Future;
 use std::io;
 use std::sync::OnceLock;
@@ -34,17 +35,17 @@ fn runtime() -> Result<&'static Runtime> {
 
 /// The answer of a request under way.
 #[derive(Debug)]
-pub(super) struct Pending<T>(Receiver<T>);
+pub(super) struct Pending<T>(Mutex<Receiver<T>>);
 
 impl<T> Pending<T> {
     /// Waits for the answer.
     pub(super) fn wait(self) -> Result<T> {
-        self.0.recv().map_err(|_| gone())
+        self.0.into_inner().recv().map_err(|_| gone())
     }
 
     /// Waits for the answer, but not for longer than `limit`.
     pub(super) fn wait_at_most(self, limit: Duration) -> Option<T> {
-        self.0.recv_timeout(limit).ok()
+        self.0.into_inner().recv_timeout(limit).ok()
     }
 }
 
@@ -69,7 +70,7 @@ where
         // A caller that no longer waits needs no answer.
         let _ = sender.send(work.await);
     });
-    Ok(Pending(receiver))
+    Ok(Pending(Mutex::new(receiver)))
 }
 
 /// Runs `work` to its end while this thread waits.

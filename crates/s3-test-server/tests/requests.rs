@@ -1,0 +1,148 @@
+//! How many requests a cold read of a bucket takes, and how long: each is some twenty milliseconds
+//! away, so they are counted exactly.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use common::Bucket;
+use siltstone_kv::{
+    Background, Batch, CompactOptions, Compression, Durability, KeyspaceOptions, Kv, Options, Read,
+    ScanOptions,
+};
+use siltstone_s3_test_server::{Fault, Rule};
+use siltstone_storage::{Clock, Env, SystemClock};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn open(bucket: &Bucket) -> Kv {
+    let keyspace = KeyspaceOptions {
+        // What is stored is as large as what was written.
+        compression: Compression::None,
+        ..KeyspaceOptions::default()
+    };
+    // Nobody makes requests but the test.
+    let options = Options {
+        background: Background::Manual,
+        ..Options::default()
+    };
+    let env = Env::system(Arc::new(bucket.store("db")));
+    Kv::open(env, options, keyspace, None).unwrap()
+}
+
+fn key(n: u32) -> Vec<u8> {
+    format!("key {n:08}").into_bytes()
+}
+
+/// Writes `rows` rows of 100 bytes from `from` on as one table.
+fn table(kv: &Kv, from: u32, rows: u32) {
+    let mut batch = Batch::new();
+    for n in from..from + rows {
+        batch.put(&kv.default_keyspace(), &key(n), &[n as u8; 100]);
+    }
+    kv.write(&batch, Durability::Durable).unwrap();
+    kv.flush().unwrap();
+}
+
+/// A bucket with tables of `rows` rows each, about 120 bytes a row, and a handle that has read
+/// nothing.
+fn cold(tables: u32, rows: u32) -> (Bucket, Kv) {
+    let bucket = Bucket::new();
+    let kv = open(&bucket);
+    for n in 0..tables {
+        table(&kv, n * rows, rows);
+    }
+    kv.close().unwrap();
+    let kv = open(&bucket);
+    (bucket, kv)
+}
+
+/// The requests that `work` makes.
+fn requests<T>(bucket: &Bucket, work: impl FnOnce() -> T) -> (u64, T) {
+    let before = bucket.server.faults().requests();
+    let done = work();
+    (bucket.server.faults().requests() - before, done)
+}
+
+#[test]
+fn a_cold_get_takes_two_requests_and_one_once_index_and_filter_are_there() {
+    let (bucket, kv) = cold(1, 50_000);
+    let keyspace = kv.default_keyspace();
+    let (made, answer) = requests(&bucket, || keyspace.try_get(&key(777)));
+    assert_eq!(made, 0, "a call that must not wait makes none");
+    assert!(answer.unwrap_err().is_would_block());
+    let get = |n| requests(&bucket, || keyspace.get(&key(n)).unwrap().is_some());
+    assert_eq!(get(777), (2, true), "index and filter, then the block");
+    assert_eq!(get(40_000), (1, true), "the block");
+    assert_eq!(get(40_000), (0, true), "it is cached");
+    assert_eq!(get(60_000), (0, false), "outside the table");
+    let absent = requests(&bucket, || keyspace.get(b"key 00000777x").unwrap());
+    assert_eq!(absent, (0, None), "the filter knows");
+}
+
+#[test]
+fn a_cold_scan_takes_few_requests_that_grow() {
+    let (bucket, kv) = cold(1, 50_000);
+    let keyspace = kv.default_keyspace();
+    let scan = |rows: usize, options| {
+        let scan = keyspace.scan_with::<&[u8]>(.., options).unwrap();
+        scan.into_iter().take(rows).map(Result::unwrap).count()
+    };
+    let first = requests(&bucket, || scan(10, ScanOptions::default()));
+    assert_eq!(first, (2, 10), "index and filter, then a window of 64 KiB");
+    // About 5 MB, of which one block is cached: windows of
+    // 64 KiB, 256 KiB, 1 MiB and 4 MiB.
+    let whole = requests(&bucket, || scan(50_000, ScanOptions::default()));
+    assert_eq!(whole, (4, 50_000));
+    let again = requests(&bucket, || scan(50_000, ScanOptions::default()));
+    assert_eq!(again, (0, 50_000), "all of it is cached");
+    let (bucket, kv) = cold(1, 50_000);
+    let keyspace = kv.default_keyspace();
+    let (count, rows) = requests(&bucket, || {
+        let scan = keyspace.scan_with::<&[u8]>(.., ScanOptions::reverse());
+        scan.unwrap().into_iter().map(Result::unwrap).count()
+    });
+    assert_eq!((count, rows), (5, 50_000), "index and filter, four windows");
+}
+
+#[test]
+fn a_compaction_reads_windows_and_not_blocks() {
+    let (bucket, kv) = cold(3, 5000);
+    let (count, _) = requests(&bucket, || {
+        kv.default_keyspace()
+            .compact(&CompactOptions::default())
+            .map_err(|failed| failed.error)
+            .unwrap()
+    });
+    // 1.8 MB are some 230 blocks.
+    assert!(count < 40, "{count} requests");
+}
+
+/// Reads every row of a cold database whose requests are answered after `away`.
+fn scan_from_afar(tables: u32, rows: u32, away: Duration) -> (u64, Duration) {
+    let (bucket, kv) = cold(tables, rows);
+    let delay = Rule::always(Fault::Delay(away));
+    bucket.server.faults().inject(delay);
+    let clock = SystemClock::default();
+    let started = clock.elapsed();
+    let (count, read) = requests(&bucket, || {
+        let scan = kv.default_keyspace().scan::<&[u8]>(..).unwrap();
+        scan.into_iter().map(Result::unwrap).count()
+    });
+    let took = clock.elapsed() - started;
+    bucket.server.faults().clear();
+    println!("{tables} tables, requests {away:?} away: {count} requests, {took:?}");
+    assert_eq!(read as u32, tables * rows);
+    (count, took)
+}
+
+#[test]
+fn a_cold_scan_of_a_thousand_keys_takes_the_time_of_three_requests() {
+    // The figures in `docs/operations.md`.
+    assert_eq!(scan_from_afar(1, 1000, Duration::from_millis(20)).0, 3);
+    assert_eq!(scan_from_afar(4, 250, Duration::from_millis(20)).0, 8);
+    // So far away that nothing else counts: the requests of several tables overlap.
+    let away = Duration::from_millis(300);
+    let (count, took) = scan_from_afar(4, 250, away);
+    assert_eq!(count, 8, "index and filter, and a window, of each");
+    assert!(took < away * 4, "{took:?}");
+}

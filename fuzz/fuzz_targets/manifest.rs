@@ -1,0 +1,4 @@
+//! A manifest.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| siltstone_kv::fuzzing::manifest(data));

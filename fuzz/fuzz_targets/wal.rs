@@ -1,0 +1,4 @@
+//! Log files.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| siltstone_kv::fuzzing::wal(data));

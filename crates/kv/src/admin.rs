@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::db::{Keyspace, Kv};
 use crate::error::{Error, Result};
+use crate::hidden::Hidden;
 use crate::memtable::Memtable;
 use crate::open::new_core;
 use crate::options::KeyspaceOptions;
@@ -63,7 +64,14 @@ impl Kv {
         let limit = engine.shared.options.memtable_limit();
         let memtable = Arc::new(Memtable::new(limit, log.number()));
         let memtables = (memtable, Vec::new());
-        let view = View::new(&keyspace, memtables, Vec::new().into(), Commit::ZERO, pin);
+        let view = View::new(
+            &keyspace,
+            &Hidden::default(),
+            memtables,
+            Vec::new().into(),
+            Commit::ZERO,
+            pin,
+        );
         let core = Arc::new(new_core(&keyspace, view));
         engine.keyspaces.write().insert(keyspace.id, core.clone());
         Ok(Keyspace::new(self.clone(), core))

@@ -140,7 +140,14 @@ impl Core {
             };
             let runs = self.tables.lock().runs(&current.state, core.id);
             let memtables = (view.active.clone(), sealed);
-            let mut next = View::new(keyspace, memtables, runs, Commit::ZERO, pin);
+            let mut next = View::new(
+                keyspace,
+                &current.state.hidden,
+                memtables,
+                runs,
+                Commit::ZERO,
+                pin,
+            );
             if next.policy_changes == view.policy_changes {
                 next.young_from = view.young_from.clone();
             }

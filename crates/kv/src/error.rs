@@ -246,6 +246,20 @@ pub enum Error {
         /// Start of the key before it.
         last: String,
     },
+    /// A backup that is not there, or cannot be made or removed as asked.
+    #[error("backup: {what}")]
+    Backup {
+        /// What is wrong.
+        what: String,
+    },
+    /// A place that was to be filled and holds something.
+    #[error("{store} is not empty: {found} is there. Choose another place, or clear this one")]
+    NotEmpty {
+        /// The place.
+        store: String,
+        /// What was found first.
+        found: String,
+    },
     /// A checkpoint name that is taken or unknown.
     #[error("checkpoint {name:?}: {what}")]
     Checkpoint {

@@ -146,6 +146,7 @@ impl Core {
             ranges: &ranges,
             operator: operator.as_deref(),
             now: now.max(view.expired),
+            hidden: &view.hidden,
         };
         let newer = view
             .memtables()

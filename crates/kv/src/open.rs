@@ -109,7 +109,14 @@ impl Core {
             let (_, pin) = SegmentPin::of_current(&segment_pins, &signals, || current.clone());
             let memtables = replayed.take(keyspace.id, log.number());
             let runs = tables.runs(&current.state, keyspace.id);
-            let view = View::new(keyspace, memtables, runs, Commit::ZERO, pin);
+            let view = View::new(
+                keyspace,
+                &current.state.hidden,
+                memtables,
+                runs,
+                Commit::ZERO,
+                pin,
+            );
             keyspaces.insert(keyspace.id, Arc::new(new_core(keyspace, view)));
         }
         shared.publish(recovered.last);

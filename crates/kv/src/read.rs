@@ -11,7 +11,7 @@ use crate::operator::{self, Fold, MergeOperator};
 use crate::options::{KeyspaceOptions, Options};
 use crate::scan::{Scan, ScanOptions};
 use crate::sst::filter;
-use crate::sst::table::{Lookup, ReadState};
+use crate::sst::table::{Lookup, ReadState, Table};
 use crate::stats::{GetStats, Source, add};
 use crate::transaction::overlay::Overlay;
 use crate::ttl;
@@ -430,7 +430,33 @@ impl ReadAt {
     /// True when a version with this commit is there for this read.
     #[inline]
     pub(crate) fn sees(&self, commit: Commit) -> bool {
-        commit <= self.commit || self.overlay.as_ref().is_some_and(|own| own.sees(commit))
+        match commit <= self.commit {
+            true => self.view.hidden.is_empty() || !self.view.hidden.contains(commit),
+            false => self.overlay.as_ref().is_some_and(|own| own.sees(commit)),
+        }
+    }
+
+    /// The newest version of a key in a table that this read may find.
+    fn get_in(
+        &self,
+        table: &Table,
+        key: &[u8],
+        hash: u64,
+        wait: Wait,
+        blocks_read: &mut u64,
+    ) -> Result<Lookup> {
+        let mut commit = self.commit;
+        loop {
+            let found = table.get(key, hash, commit, wait, blocks_read)?;
+            match &found {
+                Lookup::Hit(hit)
+                    if let Some(before) = self.view.hidden.before(hit.found.commit) =>
+                {
+                    commit = before;
+                }
+                _ => return Ok(found),
+            }
+        }
     }
 
     fn lookup(&self, key: &[u8], wait: Wait, stats: &mut GetStats) -> Result<Option<Best>> {
@@ -514,7 +540,7 @@ impl ReadAt {
             if table.meta.min_commit > self.commit {
                 continue;
             }
-            match table.get(key, hash, self.commit, wait, &mut stats.blocks_read)? {
+            match self.get_in(table, key, hash, wait, &mut stats.blocks_read)? {
                 Lookup::Skipped => filtered += 1,
                 Lookup::Absent => {
                     stats.tables_read += 1;

@@ -306,7 +306,7 @@ impl Inner {
                 SegmentPin::of_current(&self.segment_pins, &self.signals, || current.clone());
             let memtables = replayed.take(keyspace.id, 0);
             let runs = self.tables.lock().runs(state, keyspace.id);
-            let view = View::new(keyspace, memtables, runs, found.last, pin);
+            let view = View::new(keyspace, &state.hidden, memtables, runs, found.last, pin);
             let core = match known.get(&keyspace.id) {
                 Some(core) => {
                     core.change(|_| view);

@@ -437,6 +437,10 @@ impl Open {
             let here = self.merge.key();
             let commit = self.merge.commit();
             if !self.at.sees(commit) {
+                if commit <= self.at.commit {
+                    // It never happened here.
+                    continue;
+                }
                 let marked = self.merge.tag().is_truncated() && !self.at.is_exact();
                 self.thinned = marked.then(|| (here.to_vec(), commit));
                 continue;
@@ -562,7 +566,7 @@ impl Open {
             let commit = self.merge.commit();
             if self.at.sees(commit) {
                 self.take_backward(commit, value);
-            } else if !self.newer_seen {
+            } else if commit > self.at.commit && !self.newer_seen {
                 // The oldest version above the commit: does it say that some are gone below it?
                 if self.merge.tag().is_truncated() && !self.at.is_exact() {
                     return Err(self.at.truncated(key, commit));

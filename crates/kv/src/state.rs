@@ -2,6 +2,7 @@
 //! starts, and which commits belong to which time. A value; edits make new values.
 
 use crate::dropped::Dropped;
+use crate::hidden::Hidden;
 use crate::options::KeyspaceOptions;
 use crate::range_delete::RangeDelete;
 use crate::sst::format::TableMeta;
@@ -91,6 +92,8 @@ pub struct DbState {
     pub times: CommitTimes,
     /// Bytes of log that are kept for change feeds beside what recovery needs.
     pub keep_log: u64,
+    /// Commits that never happened here, though tables may hold what they wrote.
+    pub hidden: Hidden,
 }
 
 impl DbState {
@@ -105,6 +108,7 @@ impl DbState {
             checkpoints: Vec::new(),
             times: CommitTimes::default(),
             keep_log: 0,
+            hidden: Hidden::default(),
         }
     }
 

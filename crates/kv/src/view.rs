@@ -4,6 +4,7 @@
 
 use crate::cache::BlockCache;
 use crate::dropped::Dropped;
+use crate::hidden::Hidden;
 use crate::memtable::{MemCursor, Memtable};
 use crate::merge::Source;
 use crate::options::KeyspaceOptions;
@@ -29,6 +30,17 @@ pub(crate) struct SegmentPin {
 }
 
 impl SegmentPin {
+    /// Holds nothing, for views that no segments are read through.
+    pub(crate) fn of_nothing() -> Arc<Self> {
+        let pins = Arc::<Mutex<Pins>>::default();
+        pins.lock().pin(0);
+        Arc::new(Self {
+            pins,
+            version: 0,
+            signals: Arc::default(),
+        })
+    }
+
     /// Holds the segments of the manifest that `current` answers, in one step.
     pub(crate) fn of_current(
         pins: &Arc<Mutex<Pins>>,
@@ -70,6 +82,8 @@ pub(crate) struct View {
     pub(crate) ranges: Arc<RangeTree>,
     /// Values that expired up to then are gone, whatever the clock says.
     pub(crate) expired: Timestamp,
+    /// Commits that never happened here.
+    pub(crate) hidden: Arc<Hidden>,
     /// What is gone: those commits are readable only where something holds them.
     pub(crate) dropped: Arc<Dropped>,
     /// Of [`crate::KeyspaceState`]: tells policies apart.
@@ -87,6 +101,7 @@ impl View {
     /// A keyspace as `state` describes it; `seen` is for readers.
     pub(crate) fn new(
         state: &KeyspaceState,
+        hidden: &Hidden,
         (active, sealed): (Arc<Memtable>, Vec<Arc<Memtable>>),
         runs: Arc<[Run]>,
         seen: Commit,
@@ -99,6 +114,7 @@ impl View {
             options: Arc::new(state.options.clone()),
             ranges: Arc::new(RangeTree::new(state.range_deletes.clone())),
             expired: state.expired,
+            hidden: Arc::new(hidden.clone()),
             dropped: Arc::new(state.dropped.clone()),
             policy_changes: state.policy_changes,
             young_from: Arc::default(),
@@ -213,6 +229,7 @@ impl View {
             options: self.options.clone(),
             ranges: self.ranges.clone(),
             expired: self.expired,
+            hidden: self.hidden.clone(),
             dropped: self.dropped.clone(),
             policy_changes: self.policy_changes,
             young_from: self.young_from.clone(),

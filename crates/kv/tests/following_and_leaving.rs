@@ -1,4 +1,4 @@
-//! Readers that follow, keyspaces dropped in the middle of things, backups to used places, closing
+//! Readers that follow, keyspaces dropped in the middle of things, closing
 //! while others write.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -153,37 +153,6 @@ fn a_keyspace_dropped_while_its_memtable_is_flushed_leaves_nothing() {
     let db = db.reopen();
     assert_eq!(db.kv.keyspaces(), ["default"]);
     assert_eq!(db.rows().len(), 200);
-}
-
-#[test]
-fn a_backup_to_a_place_that_lived_on_holds_this_database_and_nothing_else() {
-    let target = MemBlobs::new();
-    let backup = |db: &Db| db.kv.backup(Arc::new(target.clone()), |_, _| ()).unwrap();
-    let open_target = |put: Option<(&str, &str)>| {
-        let db = Db::on(target.clone(), roomy_options(), KeyspaceOptions::default());
-        if let Some((key, value)) = put {
-            db.table(&[(key, value)]);
-        }
-        let found = db.rows();
-        db.kv.close().unwrap();
-        found
-    };
-    let db = Db::new();
-    db.table(&[("a", "1")]);
-    db.put("b", "2");
-    assert_eq!(backup(&db).copied_tables, 1);
-    assert_eq!(open_target(None), db.rows());
-    // The copy is written to: its next table may get the name that the original's next gets.
-    open_target(Some(("a", "not ours")));
-    let db = db.reopen();
-    db.table(&[("a", "3")]);
-    backup(&db);
-    assert_eq!(open_target(None), db.rows());
-    let db = db.reopen();
-    db.compact_all();
-    db.put("c", "4");
-    backup(&db);
-    assert_eq!(open_target(None), db.rows());
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// May a read wait for a disk or a network?
@@ -29,6 +30,20 @@ pub enum StoreKind {
     Bucket,
     /// Memory.
     Memory,
+}
+
+/// Where a blob is in the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file.
+    File(PathBuf),
+    /// An object: the bucket with its scheme, and the key in it.
+    Object {
+        /// As in `s3://bucket`.
+        bucket: String,
+        /// From the root of the bucket.
+        key: String,
+    },
 }
 
 /// What a conditional put came to.
@@ -94,6 +109,17 @@ pub trait Blobs: Send + Sync + Debug {
 
     /// Deletes a blob. One that is not there is already deleted.
     fn delete(&self, name: &str) -> Result<()>;
+
+    /// Where a blob is, where other stores may reach it too.
+    fn place(&self, _name: &str) -> Option<Place> {
+        None
+    }
+
+    /// Gives the blob at `source` the name `name` here, without reading it: another link to the file,
+    /// or a copy that the store makes by itself. False when that is not possible. The name is free.
+    fn link(&self, _name: &str, _source: &Place) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Makes a log that another process appended to durable as far as it goes.
     fn sync(&self, name: &str) -> Result<()>;

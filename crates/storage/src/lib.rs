@@ -27,7 +27,7 @@ mod probe;
 mod segment_log;
 
 pub use blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PendingRead, PutOutcome,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PendingRead, Place, PutOutcome,
     StoreKind, Wait,
 };
 pub use env::{Clock, Env, ManualClock, Rng, SeededRng, SystemClock, SystemRng, Timestamp};

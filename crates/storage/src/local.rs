@@ -5,8 +5,8 @@
 //! carries the suffix `.part` and is removed when the folder is opened for writing.
 
 use crate::blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PutOutcome, StoreKind, Wait, check_name,
-    short_read,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Place, PutOutcome, StoreKind, Wait,
+    check_name, short_read,
 };
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -203,6 +203,38 @@ impl Blobs for LocalBlobs {
         let part = self.write_part(&path, bytes)?;
         fs::rename(&part, &path).map_err(|e| self.error(&path, "rename", &e))?;
         self.sync_parent(&path)
+    }
+
+    fn place(&self, name: &str) -> Option<Place> {
+        let path = self.path(name).ok()?;
+        Some(Place::File(std::path::absolute(path).ok()?))
+    }
+
+    fn link(&self, name: &str, source: &Place) -> Result<bool> {
+        let Place::File(source) = source else {
+            return Ok(false);
+        };
+        let path = self.path(name)?;
+        self.make_parent(&path)?;
+        match fs::hard_link(source, &path) {
+            Ok(()) => {
+                self.sync_parent(&path)?;
+                Ok(true)
+            }
+            // Another file system, or one without links.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::CrossesDevices
+                        | io::ErrorKind::Unsupported
+                        | io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::TooManyLinks
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(self.error(&path, "link", &e)),
+        }
     }
 
     fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<PutOutcome> {

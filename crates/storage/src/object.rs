@@ -12,7 +12,7 @@ mod upload;
 pub use connect::{AzureSettings, GcsSettings, S3Settings};
 
 use crate::blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PendingRead, PutOutcome,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PendingRead, Place, PutOutcome,
     StoreKind, Wait, check_name, short_read,
 };
 use crate::error::{Error, Result};
@@ -49,6 +49,8 @@ pub struct ObjectBlobs {
     store: Arc<dyn ObjectStore>,
     prefix: String,
     description: Arc<str>,
+    /// The bucket with its scheme, where requests about one reach all of its objects.
+    bucket: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for ObjectBlobs {
@@ -79,6 +81,7 @@ impl ObjectBlobs {
             store,
             prefix: prefix.into(),
             description: description.into().into(),
+            bucket: None,
         })
     }
 
@@ -330,6 +333,38 @@ impl Blobs for ObjectBlobs {
                 .collect();
             blobs.sort();
             Ok(blobs)
+        })
+    }
+
+    fn place(&self, name: &str) -> Option<Place> {
+        Some(Place::Object {
+            bucket: self.bucket.as_deref()?.to_string(),
+            key: self.path(name).ok()?.to_string(),
+        })
+    }
+
+    fn link(&self, name: &str, source: &Place) -> Result<bool> {
+        let Place::Object { bucket, key } = source else {
+            return Ok(false);
+        };
+        if self.bucket.as_deref() != Some(bucket) {
+            return Ok(false);
+        }
+        let target = self.target(name)?;
+        let from = Path::parse(key).map_err(|error| Error::Invalid {
+            name: key.clone(),
+            what: error.to_string(),
+        })?;
+        run(async move {
+            let copy = retrying(|| {
+                let (target, from) = (target.clone(), from.clone());
+                async move { target.store.copy(&from, &target.path).await }
+            });
+            match copy.await {
+                Ok(()) => Ok(true),
+                Err(object_store::Error::NotSupported { .. }) => Ok(false),
+                Err(error) => Err(target.typed(&error, "copy")),
+            }
         })
     }
 

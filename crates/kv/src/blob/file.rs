@@ -79,6 +79,7 @@ impl BlobFileWriter {
 
     /// Closes the file and makes it durable; `like` is a description of one of its tables.
     pub(crate) fn finish(mut self, like: &TableMeta) -> Result<TableMeta> {
+        let values_end = self.bytes();
         let mut footer = Vec::with_capacity(FOOTER);
         footer.extend_from_slice(&self.values.to_le_bytes());
         footer.extend_from_slice(&FORMAT.to_le_bytes());
@@ -90,6 +91,7 @@ impl BlobFileWriter {
         self.blob.finish()?;
         Ok(TableMeta {
             bytes: self.written,
+            index_at: values_end,
             entries: self.values,
             raw_bytes: self.raw_bytes,
             ..TableMeta::blob_file(like)

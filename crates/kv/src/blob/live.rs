@@ -31,7 +31,8 @@ pub(crate) fn sparse(state: &DbState, keyspace: KeyspaceId) -> BTreeSet<SegmentI
     }
     let live = live_bytes(state);
     let is_sparse = |file: &&Segment<SegmentId, TableMeta>| {
-        live.get(&file.id).copied().unwrap_or(0) * WORTH < file.meta.bytes
+        // Of a new file all of its values are live: clearing out always gets somewhere.
+        live.get(&file.id).copied().unwrap_or(0) * WORTH < file.meta.index_at
     };
     files.filter(is_sparse).map(|file| file.id).collect()
 }

@@ -257,6 +257,7 @@ impl Core {
             ranges: &view.ranges,
             operator: operator.as_deref(),
             now: now.max(view.expired),
+            hidden: &view.hidden,
         };
         let mut filter = VersionFilter::new(rules, others);
         let output = Output {
@@ -369,6 +370,7 @@ impl Core {
             }
             state.forget_range_deletes(core.id);
             state.retire_blob_files(core.id);
+            state.forget_hidden();
             state.forget_lapsed(now);
             Ok(())
         })
@@ -412,7 +414,8 @@ impl Core {
         let nothing_to_drop = one_version_each || retention.window_start() <= meta.min_commit;
         let now = self.shared.env.clock.now().max(view.expired);
         let nothing_gone = view.ranges.iter().all(|r| !meta.may_hold_hidden_by(r))
-            && meta.first_expiry.is_none_or(|first| first > now);
+            && meta.first_expiry.is_none_or(|first| first > now)
+            && !view.hidden.touches(table.id, meta);
         meta.level != plan.level
             && nothing_to_drop
             && nothing_gone

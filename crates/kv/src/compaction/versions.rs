@@ -10,6 +10,7 @@
 //! - A value that has expired becomes a tombstone.
 
 use crate::error::Result;
+use crate::hidden::Hidden;
 use crate::operator::{self, MergeOperator};
 use crate::options::History;
 use crate::range_delete::RangeTree;
@@ -58,6 +59,8 @@ pub(crate) struct Rules<'a> {
     /// Resolves merges; without one they are kept as they are.
     pub(crate) operator: Option<&'a dyn MergeOperator>,
     pub(crate) now: Timestamp,
+    /// Commits that never happened here.
+    pub(crate) hidden: &'a Hidden,
 }
 
 /// The decision, with what it must remember between entries.
@@ -123,6 +126,13 @@ impl<'a, O: Outside> VersionFilter<'a, O> {
         if !self.any || self.key != key {
             self.release(true, sink)?;
             self.start(key);
+        }
+        if self.rules.hidden.contains(commit) {
+            self.dropped += 1;
+            if tag.is_truncated() {
+                self.mark_held();
+            }
+            return Ok(());
         }
         let newer = self.newer.replace(commit);
         if newer == Some(commit) {
@@ -365,6 +375,7 @@ mod tests {
             ranges: &RangeTree::default(),
             operator: None,
             now: Timestamp(0),
+            hidden: &Hidden::default(),
         };
         let mut filter = VersionFilter::new(rules, Maybe(outside));
         let mut kept = Kept::default();

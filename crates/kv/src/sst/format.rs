@@ -23,7 +23,7 @@ pub struct TableMeta {
     pub level: u8,
     /// Size of the file in bytes.
     pub bytes: u64,
-    /// Where the index starts, in bytes.
+    /// Where the index starts, or the values of a blob file end, in bytes.
     pub index_at: u64,
     /// Smallest key.
     pub min_key: Vec<u8>,

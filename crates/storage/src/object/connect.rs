@@ -320,7 +320,13 @@ fn opened<S: ObjectStore>(
     match built {
         Ok(store) => {
             let limited = LimitStore::new(store, MAX_REQUESTS);
-            ObjectBlobs::new(Arc::new(limited), prefix, description)
+            let end = description.len() - prefix.trim_matches('/').len();
+            let bucket = description[..end].trim_end_matches('/').into();
+            let blobs = ObjectBlobs::new(Arc::new(limited), prefix, description)?;
+            Ok(ObjectBlobs {
+                bucket: Some(bucket),
+                ..blobs
+            })
         }
         // The reason is left out when it could quote a key.
         Err(_) => Err(Error::Invalid {

@@ -118,8 +118,10 @@ pub(crate) enum Command {
     /// List, create, change and drop keyspaces
     #[command(subcommand)]
     Keyspace(commands::keyspace::KeyspaceCommand),
-    /// Copy the database; a second copy to the same place takes only what is new
+    /// Make, list, restore, verify and remove backups
     Backup(commands::backup::BackupArgs),
+    /// Make another database with the contents of this one, without copying where that can be
+    Clone(commands::clone::CloneArgs),
     /// Look into a single file of a database
     #[command(subcommand)]
     Dump(commands::dump::DumpCommand),

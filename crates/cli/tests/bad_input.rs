@@ -23,7 +23,8 @@ fn without_a_database_reading_says_how_to_make_one() {
         &["flush"],
         &["compact"],
         &["delete", "k"],
-        &["backup", "elsewhere"],
+        &["backup", "create", "elsewhere"],
+        &["clone", "elsewhere"],
         &["checkpoint", "create", "c"],
         &["keyspace", "create", "k"],
     ] {
@@ -185,7 +186,8 @@ fn a_second_writer_is_told_who_the_first_is_and_readers_go_on() {
         &["flush"],
         &["delete", "k"],
         &["compact"],
-        &["backup", "x"],
+        &["backup", "create", "x"],
+        &["clone", "x"],
     ] {
         db.run(args).fails(1, &["open for writing", &holder]);
     }

@@ -111,23 +111,39 @@ fn acknowledged_writes_to_a_bucket_survive_kill_9() {
 fn a_folder_is_backed_up_into_a_bucket_and_back() {
     let bucket = Bucket::start();
     let db = Db::with(&["a", "b"]);
+    let repository = bucket.url("backups");
     bucket
-        .run(&["--db", &db.url(), "backup", &bucket.url("copy")])
+        .run(&["--db", &db.url(), "backup", "create", &repository])
         .ok()
-        .notes(&["2 tables copied"]);
+        .notes(&["2 files copied"]);
     let back = db.path("back").to_string_lossy().into_owned();
-    bucket
-        .run(&["--db", &bucket.url("copy"), "scan", "--keys-only"])
-        .ok()
-        .says("a\nb\n");
-    bucket
-        .run(&["--db", &bucket.url("copy"), "backup", &back])
-        .ok();
+    bucket.run(&["backup", "verify", &repository]).ok();
+    bucket.run(&["backup", "restore", &repository, &back]).ok();
     bucket.run(&["--db", &back, "put", "c", "v"]).ok();
     bucket
         .run(&["--db", &back, "scan", "--keys-only"])
         .ok()
         .says("a\nb\nc\n");
+}
+
+#[test]
+fn a_clone_inside_a_bucket_reads_no_file() {
+    let bucket = Bucket::start();
+    bucket.run(&["put", "a", "1"]).ok();
+    bucket.run(&["put", "b", "1"]).ok();
+    let to = bucket.url("clone");
+    let cloned = bucket.run(&["clone", &to, "--at", "1", "--json"]).ok();
+    let cloned = cloned.objects().remove(0);
+    assert_eq!(
+        (cloned["copied"].as_u64(), cloned["bytes"].as_u64()),
+        (Some(0), Some(0))
+    );
+    bucket.run(&["--db", &to, "put", "c", "1"]).ok();
+    bucket
+        .run(&["--db", &to, "scan", "--keys-only"])
+        .ok()
+        .says("a\nc\n");
+    bucket.run(&["--db", &to, "verify"]).ok();
 }
 
 #[test]

@@ -136,27 +136,108 @@ fn checkpoints_hold_are_listed_and_dropped() {
 }
 
 #[test]
-fn a_backup_is_a_database() {
+fn backups_take_what_is_new_and_restore_to_any_commit() {
     let db = Db::with(&["a", "b"]);
-    let to = db.path("copy").to_string_lossy().into_owned();
-    db.run(&["backup", &to])
+    let path = |name: &str| db.path(name).to_string_lossy().into_owned();
+    let (repository, to, then) = (path("backups"), path("restored"), path("then"));
+    db.run(&["backup", "create", &repository, "--label", "monday"])
         .ok()
-        .notes(&["up to commit 2", "2 tables copied"]);
-    let again = db.run(&["backup", &to, "--json"]).ok().objects().remove(0);
-    assert_eq!(
-        (
-            again["copied_tables"].as_u64(),
-            again["kept_tables"].as_u64()
-        ),
-        (Some(0), Some(2))
+        .notes(&["backup 1", "up to commit 2", "2 files copied"]);
+    db.run(&["put", "c", "v"]).ok();
+    let second = db.run(&["backup", "create", &repository, "--json"]).ok();
+    let second = second.objects().remove(0);
+    let counts = (
+        second["copied_files"].as_u64(),
+        second["kept_files"].as_u64(),
     );
-    let copy = |args: &[&str]| command().args(["--db", &to]).args(args).output().unwrap();
-    common::Ran::of(copy(&["scan", "--keys-only"]))
+    assert_eq!(counts, (Some(1), Some(2)));
+    let listed = db.run(&["backup", "list", &repository]).ok().out;
+    assert!(
+        listed.contains("monday") && listed.lines().count() == 2,
+        "{listed}"
+    );
+    db.run(&["backup", "verify", &repository])
         .ok()
-        .says("a\nb\n");
-    common::Ran::of(copy(&["verify"])).ok();
-    common::Ran::of(copy(&["put", "c", "v"])).ok();
-    db.run(&["backup", &db.url()]).fails(2, &["into itself"]);
+        .notes(&["backup 1", "backup 2", "all is well"]);
+    db.run(&["backup", "restore", &repository, &to]).ok();
+    let restored = |url: &str, args: &[&str]| {
+        common::Ran::of(command().args(["--db", url]).args(args).output().unwrap())
+    };
+    restored(&to, &["scan", "--keys-only"])
+        .ok()
+        .says("a\nb\nc\n");
+    restored(&to, &["put", "d", "v"]).ok();
+    restored(&to, &["verify"]).ok();
+    db.run(&[
+        "backup",
+        "restore",
+        &repository,
+        &then,
+        "--backup",
+        "2",
+        "--at",
+        "1",
+    ])
+    .ok()
+    .notes(&["contents at commit 1"]);
+    restored(&then, &["scan", "--keys-only"]).ok().says("a\n");
+    db.run(&["backup", "restore", &repository, &to])
+        .fails(1, &["is not empty"]);
+    db.run(&[
+        "backup",
+        "restore",
+        &repository,
+        &path("x"),
+        "--backup",
+        "9",
+    ])
+    .fails(1, &["no number 9", "1, 2"]);
+    db.run(&["backup", "restore", &repository, &path("x"), "--at", "99"])
+        .fails(1, &["does not exist yet"]);
+    db.run(&["backup", "remove", &repository, "1"]).ok();
+    db.run(&["backup", "verify", &repository]).ok();
+    db.run(&["backup", "create", &db.url()])
+        .fails(2, &["into itself"]);
+    // A flipped byte is found and named.
+    let data = std::fs::read_dir(db.path("backups/data")).unwrap();
+    let file = data.map(|entry| entry.unwrap().path()).next().unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[3] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    db.run(&["backup", "verify", &repository])
+        .fails(4, &["1 problem", "make a new backup"]);
+}
+
+#[test]
+fn a_clone_shares_files_and_goes_its_own_way() {
+    let db = Db::with(&["a"]);
+    db.run(&["checkpoint", "create", "before"]).ok();
+    db.run(&["put", "b", "v"]).ok();
+    let path = |name: &str| db.path(name).to_string_lossy().into_owned();
+    let (now, then) = (path("now"), path("then"));
+    let cloned = db.run(&["clone", &now, "--json"]).ok().objects().remove(0);
+    assert_eq!(
+        (cloned["copied"].as_u64(), cloned["bytes"].as_u64()),
+        (Some(0), Some(0))
+    );
+    db.run(&["clone", &then, "--checkpoint", "before"])
+        .ok()
+        .notes(&["contents at commit 1"]);
+    let on = |url: &str, args: &[&str]| {
+        common::Ran::of(command().args(["--db", url]).args(args).output().unwrap())
+    };
+    on(&now, &["delete", "a"]).ok();
+    on(&now, &["scan", "--keys-only"]).ok().says("b\n");
+    on(&then, &["put", "c", "v"]).ok();
+    on(&then, &["scan", "--keys-only"]).ok().says("a\nc\n");
+    on(&then, &["verify"]).ok();
+    db.run(&["scan", "--keys-only"]).ok().says("a\nb\n");
+    db.run(&["clone", &now]).fails(1, &["is not empty"]);
+    db.run(&["clone", &path("x"), "--checkpoint", "other"])
+        .fails(2, &["no checkpoint \"other\"", "before"]);
+    db.run(&["clone", &path("x"), "--at", "77"])
+        .fails(1, &["does not exist yet"]);
+    db.run(&["clone", &db.url()]).fails(2, &["into itself"]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The database for programs without an asynchronous runtime: every call returns when it is done.
 
+pub use crate::backups::Backups;
 use crate::error::Result;
 use crate::location::Location;
 use bytes::Bytes;
 use siltstone_kv::{
-    BackupStats, Batch, Checkpoint, Commit, CommitRanges, CompactOptions, CompactStats, Durability,
+    Batch, Checkpoint, CloneStats, Commit, CommitRanges, CompactOptions, CompactStats, Durability,
     FlushStats, KeyspaceOptions, Kv, OpenStats, Options, PutStats, Read, ReadAt, Stats,
     VerifyReport,
 };
@@ -194,13 +195,19 @@ impl Database {
         Ok(self.kv.checkpoint(name, lease)?)
     }
 
-    /// Copies the database to `url` while it is written to.
+    /// Makes a database at `url`, where there is none, with the contents at `commit`, or of now. In
+    /// one file system, or in one bucket, no byte is copied through this process.
     ///
     /// # Errors
-    /// The stores'.
-    pub fn backup(&self, url: &str, progress: impl FnMut(usize, usize)) -> Result<BackupStats> {
-        let to = Location::parse(url)?.create_blobs()?;
-        Ok(self.kv.backup(to, progress)?)
+    /// The commit cannot be read; `url` is not empty; the stores'.
+    pub fn clone_to(
+        &self,
+        url: &str,
+        commit: Option<Commit>,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<CloneStats> {
+        let (env, _lock) = Location::parse(url)?.for_writer()?;
+        Ok(self.kv.clone_at(commit, env.blobs, progress)?)
     }
 
     /// Reads every block of every file.

@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::scan::Scan;
 use bytes::Bytes;
 use siltstone_kv::{
-    BackupStats, Batch, Checkpoint, Commit, CommitRanges, CompactOptions, CompactStats, Durability,
-    FlushStats, KeyRange, KeyspaceOptions, Options, Read, ScanOptions, Stats, VerifyReport,
+    BackupStats, Batch, Checkpoint, CloneStats, Commit, CommitRanges, CompactOptions, CompactStats,
+    Durability, FlushStats, KeyRange, KeyspaceOptions, Options, Read, ScanOptions, Stats,
+    VerifyReport,
 };
 use siltstone_storage::Wait;
 use std::ops::RangeBounds;
@@ -266,13 +267,22 @@ impl Database {
         wait(move || inner.checkpoint(&name, lease)).await?
     }
 
-    /// Copies the database to `url` while it is written to.
+    /// Makes a backup in the repository at `url`; see [`blocking::Backups`].
     ///
     /// # Errors
     /// The stores'.
-    pub async fn backup(&self, url: &str) -> Result<BackupStats> {
+    pub async fn backup(&self, url: &str, label: &str) -> Result<BackupStats> {
+        let (inner, url, label) = (self.inner.clone(), url.to_string(), label.to_string());
+        wait(move || blocking::Backups::create_at(&url)?.create(&inner, &label, |_, _| {})).await?
+    }
+
+    /// As [`blocking::Database::clone_to`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn clone_to(&self, url: &str, commit: Option<Commit>) -> Result<CloneStats> {
         let (inner, url) = (self.inner.clone(), url.to_string());
-        wait(move || inner.backup(&url, |_, _| {})).await?
+        wait(move || inner.clone_to(&url, commit, |_, _| {})).await?
     }
 
     /// Reads every block of every file.

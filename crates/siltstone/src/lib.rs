@@ -23,6 +23,7 @@
 //! never leaves the calling thread.
 #![forbid(unsafe_code)]
 
+mod backups;
 pub mod blocking;
 mod database;
 mod error;
@@ -34,10 +35,10 @@ pub use error::{Error, Result};
 pub use location::Location;
 pub use scan::Scan;
 pub use siltstone_kv::{
-    Background, BackupStats, Batch, CancelToken, Checkpoint, Commit, CommitRange, CommitRanges,
-    CompactOptions, CompactOrder, CompactStats, Compression, Durability, FlushStats, GetStats,
-    History, KeyRange, KeyspaceOptions, KeyspaceStats, LevelStats, OpenStats, Options, Order,
-    PutStats, Read, ScanOptions, ScanStats, SegmentId, Source, Stats, TableMeta, Totals,
-    VerifyReport, Version, WalRecovery, inspect,
+    Background, BackupInfo, BackupStats, Batch, CancelToken, Checkpoint, CloneStats, Commit,
+    CommitRange, CommitRanges, CompactOptions, CompactOrder, CompactStats, Compression, Durability,
+    FlushStats, GetStats, History, KeyRange, KeyspaceOptions, KeyspaceStats, LevelStats, OpenStats,
+    Options, Order, PutStats, Read, RestoreStats, ScanOptions, ScanStats, SegmentId, Source, Stats,
+    TableMeta, Totals, VerifyReport, Version, WalRecovery, inspect,
 };
 pub use siltstone_storage::{Blobs, Env, Error as StorageError, StoreKind, Timestamp};

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod checkpoint;
+pub(crate) mod clone;
 pub(crate) mod compact;
 pub(crate) mod completions;
 pub(crate) mod delete;
@@ -44,6 +45,7 @@ pub(crate) fn run(command: Command, session: &mut Session) -> Result<()> {
         Command::Checkpoint(command) => checkpoint::run(&command, session),
         Command::Keyspace(command) => keyspace::run(&command, session),
         Command::Backup(args) => backup::run(&args, session),
+        Command::Clone(args) => clone::run(&args, session),
         Command::Dump(command) => dump::run(&command, session),
         Command::Bench(args) => bench::run(&args, session),
         Command::Completions(args) => completions::run(&args, session),

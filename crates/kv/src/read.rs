@@ -460,13 +460,14 @@ impl ReadAt {
     }
 
     fn lookup(&self, key: &[u8], wait: Wait, stats: &mut GetStats) -> Result<Option<Best>> {
+        let hash = filter::hash(key);
         if let Some(overlay) = &self.overlay
-            && let Some(own) = self.lookup_own(overlay, key, stats)
+            && let Some(own) = self.lookup_own(overlay, key, hash, stats)
         {
             return Ok(Some(own));
         }
         for (at, table) in self.view.memtables().enumerate() {
-            if let Some(entry) = table.get(key, self.commit) {
+            if let Some(entry) = table.get(key, hash, self.commit) {
                 stats.records_scanned += 1;
                 stats.commit = Some(entry.commit);
                 stats.source = match at {
@@ -481,11 +482,11 @@ impl ReadAt {
                 // Tables only hold what was written before any memtable, but for ingested ones.
                 return match self.view.max_commit() <= entry.commit {
                     true => Ok(Some(best)),
-                    false => self.newer_in_tables(key, best, wait, stats),
+                    false => self.newer_in_tables(key, hash, best, wait, stats),
                 };
             }
         }
-        self.lookup_in_tables(key, wait, stats)
+        self.lookup_in_tables(key, hash, wait, stats)
     }
 
     /// The newer one of what a memtable holds and what tables do.
@@ -493,12 +494,13 @@ impl ReadAt {
     fn newer_in_tables(
         &self,
         key: &[u8],
+        hash: u64,
         best: Best,
         wait: Wait,
         stats: &mut GetStats,
     ) -> Result<Option<Best>> {
         let (source, commit) = (stats.source, stats.commit);
-        let found = self.lookup_in_tables(key, wait, stats)?;
+        let found = self.lookup_in_tables(key, hash, wait, stats)?;
         if let Some(found) = found.filter(|found| found.commit > best.commit) {
             return Ok(Some(found));
         }
@@ -506,9 +508,15 @@ impl ReadAt {
         Ok(Some(best))
     }
 
-    fn lookup_own(&self, overlay: &Overlay, key: &[u8], stats: &mut GetStats) -> Option<Best> {
+    fn lookup_own(
+        &self,
+        overlay: &Overlay,
+        key: &[u8],
+        hash: u64,
+        stats: &mut GetStats,
+    ) -> Option<Best> {
         let own = overlay.memtable.as_ref()?;
-        let entry = own.get(key, overlay.upto)?;
+        let entry = own.get(key, hash, overlay.upto)?;
         stats.records_scanned += 1;
         stats.source = Source::Transaction;
         Some(Best {
@@ -521,11 +529,11 @@ impl ReadAt {
     fn lookup_in_tables(
         &self,
         key: &[u8],
+        hash: u64,
         wait: Wait,
         stats: &mut GetStats,
     ) -> Result<Option<Best>> {
         let mut best: Option<(Commit, crate::sst::table::Hit)> = None;
-        let hash = filter::hash(key);
         let mut filtered = 0;
         for run in self.view.runs.iter() {
             if let Some((commit, _)) = &best

@@ -38,7 +38,7 @@ pub(crate) struct Settings {
     /// How blocks are compressed [default: lz4]
     #[arg(long, value_enum)]
     pub(crate) compression: Option<Codec>,
-    /// Bits of bloom filter a key; 0 for none [default: 10]
+    /// Bits of bloom filter a key; 0 for none [default: 12]
     #[arg(long, value_name = "BITS")]
     pub(crate) filter_bits: Option<u8>,
     /// Size of a block before compression [default: 8KiB]

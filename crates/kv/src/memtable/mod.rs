@@ -3,6 +3,7 @@
 //! A memtable is filled by one writer at a time, read by anybody, sealed once, and freed when its
 //! last reader leaves after the flush.
 
+mod index;
 mod skiplist;
 
 pub(crate) use skiplist::Entry;
@@ -10,7 +11,9 @@ pub(crate) use skiplist::Entry;
 use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::range_delete::{RangeDelete, Ranges};
+use crate::sst::filter;
 use crate::types::Commit;
+use index::{Found, Index};
 use skiplist::SkipList;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -19,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 #[derive(Debug)]
 pub(crate) struct Memtable {
     list: SkipList,
+    index: Index,
     entries: AtomicU64,
     min_commit: AtomicU64,
     max_commit: AtomicU64,
@@ -33,8 +37,10 @@ pub(crate) struct Memtable {
 
 impl Memtable {
     pub(crate) fn new(capacity: usize, wal: u64) -> Self {
+        let list = SkipList::new(capacity);
         Self {
-            list: SkipList::new(capacity),
+            index: Index::new(capacity, list.places()),
+            list,
             entries: AtomicU64::new(0),
             min_commit: AtomicU64::new(u64::MAX),
             max_commit: AtomicU64::new(0),
@@ -88,7 +94,14 @@ impl Memtable {
         }
         if entry.tag.is_range_delete() {
             self.insert_range(entry);
-        } else if !self.list.insert(entry) {
+        } else if let Some(node) = self.list.insert(entry) {
+            self.index.note(
+                filter::hash(entry.key),
+                node,
+                |other| self.list.entry(other).key == entry.key,
+                |other| self.list.entry(other).commit <= entry.commit,
+            );
+        } else {
             return false;
         }
         self.entries.fetch_add(1, Ordering::Relaxed);
@@ -120,11 +133,29 @@ impl Memtable {
         &self.ranges
     }
 
-    /// The newest entry of `key` at or before `commit`.
-    pub(crate) fn get(&self, key: &[u8], commit: Commit) -> Option<Entry<'_>> {
+    /// The newest entry of `key`, whose hash is `hash`, at or before `commit`.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], hash: u64, commit: Commit) -> Option<Entry<'_>> {
         if self.is_empty() {
             return None;
         }
+        match self
+            .index
+            .find(hash, |node| self.list.entry(node).key == key)
+        {
+            Found::Absent => return None,
+            Found::At(node) => {
+                let newest = self.list.entry(node);
+                if newest.commit <= commit {
+                    return Some(newest);
+                }
+            }
+            Found::Unknown => {}
+        }
+        self.search(key, commit)
+    }
+
+    fn search(&self, key: &[u8], commit: Commit) -> Option<Entry<'_>> {
         let node = self.list.seek(key, commit);
         if node == 0 {
             return None;
@@ -284,7 +315,7 @@ mod tests {
             }
             prop_assert_eq!(rows(&table), model.clone().into_iter().collect::<Vec<_>>());
             for (key, commit) in probes {
-                let found = table.get(&key, Commit(commit)).map(|e| e.value.to_vec());
+                let found = table.get(&key, filter::hash(&key), Commit(commit)).map(|e| e.value.to_vec());
                 let from = (key.clone(), std::cmp::Reverse(commit));
                 let expected = model.range(from.clone()..).next().filter(|(k, _)| k.0 == key);
                 prop_assert_eq!(found.as_ref(), expected.map(|(_, v)| v));
@@ -301,7 +332,13 @@ mod tests {
         let table = Memtable::new(4096, 1);
         assert!(table.insert(put(b"k", 1, b"first")));
         assert!(table.insert(put(b"k", 1, b"second")));
-        assert_eq!(table.get(b"k", Commit(1)).unwrap().value, b"second");
+        assert_eq!(
+            table
+                .get(b"k", filter::hash(b"k"), Commit(1))
+                .unwrap()
+                .value,
+            b"second"
+        );
     }
 
     #[test]
@@ -313,7 +350,8 @@ mod tests {
         }
         assert!((5..12).contains(&n), "{n}");
         for i in 0..n {
-            assert!(table.get(&i.to_be_bytes(), Commit::MAX).is_some());
+            let key = i.to_be_bytes();
+            assert!(table.get(&key, filter::hash(&key), Commit::MAX).is_some());
         }
     }
 

@@ -129,17 +129,15 @@ impl SkipList {
         self.used() + bytes <= self.capacity
     }
 
-    /// Adds an entry. False when it does not fit; then nothing changed.
-    pub(crate) fn insert(&self, entry: Entry<'_>) -> bool {
+    /// Adds an entry and says where it stands. `None` when it does not fit; then nothing changed.
+    pub(crate) fn insert(&self, entry: Entry<'_>) -> Option<u32> {
         let mut writer = self.writer.lock();
         writer.rng ^= writer.rng << 13;
         writer.rng ^= writer.rng >> 7;
         writer.rng ^= writer.rng << 17;
         // Each level holds a quarter of the one below.
         let height = (1 + (writer.rng.trailing_zeros() / 2) as usize).min(MAX_HEIGHT);
-        let Some(node) = self.allocate(&entry, height) else {
-            return false;
-        };
+        let node = self.allocate(&entry, height)?;
         let prefix = prefix_of(entry.key);
         let last = writer.hint[0];
         let after_last =
@@ -175,7 +173,12 @@ impl SkipList {
         for (level, before) in predecessors.iter().enumerate().take(height) {
             self.link(*before, level).store(node, Ordering::Release);
         }
-        true
+        Some(node)
+    }
+
+    /// All places are below this one.
+    pub(crate) fn places(&self) -> usize {
+        self.capacity / UNIT + 1
     }
 
     /// The first entry that is not before (`key`, `commit`), in list order.

@@ -1,8 +1,8 @@
 //! A blocked bloom filter: all bits of a key in one cache line, so a probe costs one memory access.
 //! (Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007.)
 //!
-//! Layout: lines of 64 bytes, then one byte for the number of probes. At 10 bits a key about one
-//! absent key in a hundred is taken for present; no present key is ever taken for absent.
+//! Layout: lines of 64 bytes, then one byte for the number of probes. At 12 bits a key about one
+//! absent key in two hundred is taken for present; no present key is ever taken for absent.
 
 use bytes::Bytes;
 

@@ -133,12 +133,12 @@ impl Core {
 /// The newest commit after `snapshot` that wrote `key`.
 fn newest(view: &View, key: &[u8], snapshot: Commit) -> Result<Option<Commit>> {
     let mut newest = snapshot;
+    let hash = filter::hash(key);
     for memtable in view.memtables() {
-        if let Some(entry) = memtable.get(key, Commit::MAX) {
+        if let Some(entry) = memtable.get(key, hash, Commit::MAX) {
             newest = newest.max(entry.commit);
         }
     }
-    let hash = filter::hash(key);
     for run in view.runs.iter() {
         if run.max_commit <= newest {
             break;

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn present_keys_are_found_and_absent_ones_mostly_not() {
-        for (bits, worst) in [(10, 0.015), (16, 0.003), (6, 0.08)] {
+        for (bits, worst) in [(10, 0.015), (12, 0.006), (16, 0.003), (6, 0.08)] {
             let hashes: Vec<u64> = (0..100_000u64).map(|n| hash(&n.to_be_bytes())).collect();
             let filter = Filter::parse(Bytes::from(build(&hashes, bits))).unwrap();
             assert!(hashes.iter().all(|h| filter.may_contain(*h)));

@@ -125,6 +125,7 @@ impl World {
                 compression: [Compression::None, Compression::Lz4, Compression::Zstd]
                     [self.rng.usize(0..3)],
                 filter_bits: [0, 10][self.rng.usize(0..2)],
+                blob_threshold: [None, Some(64)][self.rng.usize(0..2)],
                 block_bytes: 512,
                 merge_operator: merges.then(|| "append".into()),
             };

@@ -8,7 +8,7 @@ use crate::memtable::Memtable;
 use crate::open::new_core;
 use crate::options::KeyspaceOptions;
 use crate::read::operator_of;
-use crate::state::{Checkpoint, DEFAULT_KEYSPACE, KeyspaceState};
+use crate::state::{Checkpoint, DEFAULT_KEYSPACE, DbState, KeyspaceState};
 use crate::stats::{KeyspaceStats, LevelStats, Stats};
 use crate::types::{Commit, KeyspaceId};
 use crate::view::{KeyspaceCore, View};
@@ -264,7 +264,7 @@ impl Core {
             epoch: self.manifest.epoch(),
             keyspaces: keyspaces
                 .values()
-                .map(|core| keyspace_stats(&core.name, &core.view.load()))
+                .map(|core| keyspace_stats(core, &current.state))
                 .collect(),
             cache_bytes: self.shared.cache.weight(),
             cache_capacity: self.shared.cache.capacity(),
@@ -275,12 +275,16 @@ impl Core {
                 .saturating_sub(self.deleted.lock().len() as u64),
             open_scans: self.shared.scans.used() as u64,
             open_snapshots: self.shared.held.count() as u64,
+            open_transactions: self.transactions.count() as u64,
+            open_feeds: self.feeds.lock().count() as u64,
         }
     }
 }
 
 /// A keyspace in numbers.
-pub(crate) fn keyspace_stats(name: &str, view: &View) -> KeyspaceStats {
+pub(crate) fn keyspace_stats(core: &KeyspaceCore, state: &DbState) -> KeyspaceStats {
+    let view = core.view.load();
+    let blobs = state.blob_totals(core.id);
     let mut levels: BTreeMap<u8, LevelStats> = BTreeMap::new();
     for table in view.tables() {
         let level = levels.entry(table.meta.level).or_default();
@@ -292,7 +296,7 @@ pub(crate) fn keyspace_stats(name: &str, view: &View) -> KeyspaceStats {
         level.raw_bytes += table.meta.raw_bytes;
     }
     KeyspaceStats {
-        name: name.to_string(),
+        name: core.name.clone(),
         levels: levels.into_values().collect(),
         memtable_entries: view.memtables().map(|memtable| memtable.entries()).sum(),
         memtable_bytes: view
@@ -300,6 +304,9 @@ pub(crate) fn keyspace_stats(name: &str, view: &View) -> KeyspaceStats {
             .map(|memtable| memtable.bytes() as u64)
             .sum(),
         sealed_memtables: view.sealed.len() as u64,
+        blob_files: blobs.files,
+        blob_bytes: blobs.bytes,
+        blob_live_bytes: blobs.live_bytes,
         dropped: view.dropped.newest(),
     }
 }

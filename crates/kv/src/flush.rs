@@ -259,7 +259,7 @@ impl Core {
     /// When everything is in tables: the log starts after its last file, and all files go. The
     /// handle is closed in the same step, so that nobody writes to a file that goes.
     pub(crate) fn retire_log(&self) -> Result<()> {
-        let log = self.log.lock();
+        let mut log = self.log.lock();
         let end = log.number() + 1;
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let unflushed = |core: &Arc<KeyspaceCore>| {
@@ -281,6 +281,7 @@ impl Core {
             state.head = state.head.max(head);
             Ok(())
         })?;
+        log.trim();
         drop(log);
         self.delete_log_below(end);
         Ok(())
@@ -342,9 +343,10 @@ impl Core {
         let most = self.shared.options.max_feed_log_bytes.max(keep);
         let (mut kept_from, mut bytes) = (floor, 0);
         for blob in files {
+            let enough = bytes >= keep;
             bytes += blob.size;
             let number = wal::number_of(&blob.name).unwrap_or(floor);
-            if bytes > keep && (bytes > most || number < wanted) {
+            if enough && (bytes > most || number < wanted) {
                 break;
             }
             kept_from = number;

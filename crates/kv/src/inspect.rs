@@ -1,15 +1,20 @@
 //! Looks into single files, for the curious and for repair: no database needs to be open.
 
+use crate::blob::Pointer;
+use crate::blob::file::check_footer;
 use crate::cache::BlockCache;
 use crate::error::{Error, Result};
+use crate::operator;
 use crate::sst::block::BlockCursor;
 use crate::sst::format::TableMeta;
 use crate::sst::table::Table;
 use crate::state::DbState;
+use crate::ttl;
 pub use crate::types::Kind;
-use crate::types::{Commit, KeyspaceId, SegmentId};
+use crate::types::{Commit, KeyspaceId, SegmentId, Tag};
 use crate::wal::{FILE_HEADER, FileHeader, frame, number_of};
 use bytes::Bytes;
+use serde::Serialize;
 use siltstone_storage::{Blobs, Numbered, Timestamp, Wait, decode_manifest};
 use std::sync::Arc;
 
@@ -32,9 +37,77 @@ pub struct RawEntry {
     pub kind: Kind,
     /// The key; of a range deletion the start.
     pub key: Bytes,
-    /// The value; `None` for a deletion. Of a range deletion the end, empty when it has none; of a
-    /// merge the operands, each with its length before it.
+    /// The value; `None` for a deletion, and when it is in a blob file. Of a range deletion the end,
+    /// empty when it has none; of an ingest the last key; of a merge see [`RawEntry::operands`].
     pub value: Option<Bytes>,
+    /// When the value expires.
+    pub expires: Option<Timestamp>,
+    /// The blob file that has the value.
+    pub in_blob: Option<BlobPlace>,
+}
+
+impl RawEntry {
+    /// The operands of a merge, oldest first; `None` for other kinds and damaged bytes.
+    pub fn operands(&self) -> Option<Vec<&[u8]>> {
+        let list = self.value.as_deref().filter(|_| self.kind == Kind::Merge);
+        operator::operands(list?)
+    }
+
+    fn new(keyspace: KeyspaceId, commit: Commit, tag: Tag, key: &[u8], stored: &[u8]) -> Self {
+        let value = &stored[ttl::prefix(tag, stored)..];
+        let place = || Pointer::decode(value).filter(|_| tag.points());
+        let in_blob = place().map(|pointer| BlobPlace {
+            file: pointer.file,
+            at: pointer.at,
+            bytes: pointer.len as u64,
+        });
+        let shown = !tag.is_delete() && in_blob.is_none();
+        Self {
+            keyspace,
+            commit,
+            kind: tag.kind(),
+            key: Bytes::copy_from_slice(key),
+            value: shown.then(|| Bytes::copy_from_slice(value)),
+            expires: ttl::expires(tag, stored).filter(|_| tag.is_put()),
+            in_blob,
+        }
+    }
+}
+
+/// Where in a blob file a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BlobPlace {
+    /// The file.
+    pub file: SegmentId,
+    /// Where it starts, in bytes.
+    pub at: u64,
+    /// How many bytes it has there, compressed.
+    pub bytes: u64,
+}
+
+/// What a blob file says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobFileInfo {
+    /// Values in it, live or not.
+    pub values: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// Checks the footer of the blob file `name`. Its values have no keys: tables point to them.
+///
+/// # Errors
+/// Damage, a newer format, the store's.
+pub fn blob_file(blobs: &dyn Blobs, name: &str) -> Result<BlobFileInfo> {
+    let id = SegmentId::of_blob(name).filter(|id| id.is_blob_file());
+    let id = id.ok_or_else(|| siltstone_storage::Error::Invalid {
+        name: name.to_string(),
+        what: "a blob file is called blob/<16 hexadecimal digits>.blob".into(),
+    })?;
+    Ok(BlobFileInfo {
+        values: check_footer(blobs, id)?,
+        bytes: blobs.open(name)?.size(),
+    })
 }
 
 /// Reads the table `name`: its properties, then every entry in order.
@@ -58,23 +131,17 @@ pub fn table(
         let mut cursor = BlockCursor::new(block);
         cursor.seek_first().ok_or_else(damaged)?;
         while cursor.valid() {
-            visit(RawEntry {
-                keyspace: table.meta.keyspace,
-                commit: cursor.commit(),
-                key: Bytes::copy_from_slice(cursor.key()),
-                kind: cursor.tag().kind(),
-                value: shown(cursor.tag(), cursor.value()),
-            })?;
+            visit(RawEntry::new(
+                table.meta.keyspace,
+                cursor.commit(),
+                cursor.tag(),
+                cursor.key(),
+                cursor.value(),
+            ))?;
             cursor.next().ok_or_else(damaged)?;
         }
     }
     Ok(table.meta.clone())
-}
-
-/// What stands for an entry's value: a put's without its time, operands and range ends as stored.
-fn shown(tag: crate::types::Tag, stored: &[u8]) -> Option<Bytes> {
-    let value = &stored[crate::ttl::prefix(tag, stored)..];
-    (!tag.is_delete()).then(|| Bytes::copy_from_slice(value))
 }
 
 /// A record of a log file.
@@ -110,13 +177,8 @@ pub fn wal(blobs: &dyn Blobs, name: &str, mut visit: impl FnMut(WalRecord)) -> R
     while let Some((record, payload, end)) = frame::decode(&bytes, number, at) {
         let mut writes = Vec::new();
         let whole = frame::for_each_op(&payload, record.first, record.last, |commit, op| {
-            writes.push(RawEntry {
-                keyspace: op.keyspace,
-                commit,
-                key: Bytes::copy_from_slice(op.key),
-                kind: op.tag.kind(),
-                value: shown(op.tag, op.value),
-            });
+            let entry = RawEntry::new(op.keyspace, commit, op.tag, op.key, op.value);
+            writes.push(entry);
         });
         if !whole {
             return Err(Error::corrupt(

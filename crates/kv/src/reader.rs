@@ -188,8 +188,7 @@ impl Reader {
         let inner = &self.inner;
         let current = inner.manifest.current();
         let keyspaces = inner.keyspaces.read();
-        let stats =
-            |core: &Arc<KeyspaceCore>| crate::admin::keyspace_stats(&core.name, &core.view.load());
+        let stats = |core: &Arc<KeyspaceCore>| crate::admin::keyspace_stats(core, &current.state);
         Stats {
             commit: inner.shared.visible(),
             manifest: current.number,
@@ -203,6 +202,8 @@ impl Reader {
             retired_tables: current.state.tables.retired().count() as u64,
             open_scans: inner.shared.scans.used() as u64,
             open_snapshots: inner.shared.held.count() as u64,
+            open_transactions: 0,
+            open_feeds: 0,
         }
     }
 

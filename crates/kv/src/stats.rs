@@ -153,6 +153,12 @@ pub struct KeyspaceStats {
     pub memtable_bytes: u64,
     /// Memtables that wait to be flushed.
     pub sealed_memtables: u64,
+    /// Blob files.
+    pub blob_files: u64,
+    /// Their size in bytes.
+    pub blob_bytes: u64,
+    /// How many of those bytes tables point to; the rest goes when compaction comes by.
+    pub blob_live_bytes: u64,
     /// Of the commits up to this one, only those on a level of the history policy, and those that
     /// something holds, are readable.
     pub dropped: Commit,
@@ -185,6 +191,10 @@ pub struct Stats {
     pub open_scans: u64,
     /// Open snapshots.
     pub open_snapshots: u64,
+    /// Transactions that this process has open.
+    pub open_transactions: u64,
+    /// Change feeds of the writer's process.
+    pub open_feeds: u64,
 }
 
 impl Stats {
@@ -211,10 +221,16 @@ impl Stats {
             ("siltstone_open_scans", self.open_scans),
             ("siltstone_open_snapshots", self.open_snapshots),
             ("siltstone_retired_tables", self.retired_tables),
+            ("siltstone_open_transactions", self.open_transactions),
+            ("siltstone_open_feeds", self.open_feeds),
         ] {
             metrics::gauge!(name).set(value as f64);
         }
         for keyspace in &self.keyspaces {
+            let label = [("keyspace", keyspace.name.clone())];
+            metrics::gauge!("siltstone_blob_bytes", &label).set(keyspace.blob_bytes as f64);
+            let live = keyspace.blob_live_bytes as f64;
+            metrics::gauge!("siltstone_blob_live_bytes", &label).set(live);
             for level in &keyspace.levels {
                 let labels = [
                     ("keyspace", keyspace.name.clone()),

@@ -1,17 +1,20 @@
 //! The database for programs without an asynchronous runtime: every call returns when it is done.
 
 pub use crate::backups::Backups;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::location::Location;
+use crate::wait::key_range;
 use bytes::Bytes;
 use siltstone_kv::{
     Batch, Checkpoint, CloneStats, Commit, CommitRanges, CompactOptions, CompactStats, Durability,
-    FlushStats, KeyspaceOptions, Kv, OpenStats, Options, PutStats, Read, ReadAt, Stats,
-    VerifyReport,
+    Expect, FlushStats, Isolation, KeyspaceOptions, Kv, OpenStats, Options, PutStats, Read, ReadAt,
+    Stats, VerifyReport,
 };
 pub use siltstone_kv::{
-    Keyspace, Reader as KvReader, ReaderKeyspace, Rows, Scan, Snapshot, Version,
+    Changes, Ingest, Keyspace, Reader as KvReader, ReaderKeyspace, Rows, Scan, Snapshot,
+    Transaction, TransactionKeyspace, Version,
 };
+use std::ops::RangeBounds;
 use std::time::Duration;
 
 /// A database open for writing. Clones are handles of the same database; the last one closes it.
@@ -80,6 +83,126 @@ impl Database {
     /// As [`Database::put`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<PutStats> {
         Ok(self.default.delete(key.as_ref())?)
+    }
+
+    /// Sets `key` to `value` in the default keyspace for as long as `ttl`; then it is gone.
+    ///
+    /// # Errors
+    /// As [`Database::put`].
+    pub fn put_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<PutStats> {
+        Ok(self.default.put_ttl(key.as_ref(), value.as_ref(), ttl)?)
+    }
+
+    /// Changes `key` of the default keyspace by `operand`, as its merge operator says.
+    ///
+    /// # Errors
+    /// As [`Database::put`]; the keyspace has no merge operator; it refuses the operand.
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<PutStats> {
+        Ok(self.default.merge(key.as_ref(), operand.as_ref())?)
+    }
+
+    /// Deletes every key of a range of the default keyspace, with one small record.
+    ///
+    /// # Errors
+    /// As [`Database::put`]; the range's start lies after its end.
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<PutStats> {
+        Ok(self.default.delete_range(&key_range(&range)?)?)
+    }
+
+    /// Sets `key` to `value` in the default keyspace if it holds what is expected.
+    ///
+    /// # Errors
+    /// [`siltstone_kv::Error::ConditionFailed`] with what was found; as [`Database::put`].
+    pub fn put_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        expect: Expect<'_>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<PutStats> {
+        Ok(self.default.put_if(key.as_ref(), expect, value.as_ref())?)
+    }
+
+    /// Deletes `key` from the default keyspace if it holds what is expected.
+    ///
+    /// # Errors
+    /// As [`Database::put_if`].
+    pub fn delete_if(&self, key: impl AsRef<[u8]>, expect: Expect<'_>) -> Result<PutStats> {
+        Ok(self.default.delete_if(key.as_ref(), expect)?)
+    }
+
+    /// Begins a transaction at the newest commit.
+    ///
+    /// # Errors
+    /// Too many are open; writes are stopped; closed.
+    pub fn begin(&self, isolation: Isolation) -> Result<Transaction> {
+        Ok(self.kv.begin(isolation)?)
+    }
+
+    /// Does `work` in a transaction and commits it; does it again, in another transaction, up to
+    /// `retries` times when somebody else came first. When `work` fails nothing is written.
+    ///
+    /// ```
+    /// # fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let url = dir.path().to_str().expect("a plain path");
+    /// use siltstone::blocking::Database;
+    /// use siltstone::{Isolation, Read};
+    /// let db = Database::open(url)?;
+    /// db.put("from", "oo")?;
+    /// let all = db.default_keyspace();
+    /// db.transact(Isolation::Serializable, 10, |txn| -> siltstone::Result<()> {
+    ///     let moved = txn.on(all).get(b"from")?.unwrap_or_default();
+    ///     txn.delete(all, b"from")?;
+    ///     Ok(txn.put(all, b"to", &moved)?)
+    /// })?;
+    /// assert_eq!(db.get("to")?.as_deref(), Some(&b"oo"[..]));
+    /// # db.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The last [`siltstone_kv::Error::Conflict`] when every try met one; what `work` fails with; those
+    /// of [`Transaction::commit`].
+    pub fn transact<T, E: From<Error>>(
+        &self,
+        isolation: Isolation,
+        retries: u32,
+        mut work: impl FnMut(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut left = retries;
+        loop {
+            let transaction = self.begin(isolation)?;
+            let answer = work(&transaction)?;
+            match transaction.commit().map_err(Error::from) {
+                Err(error) if error.is_conflict() && left > 0 => left -= 1,
+                committed => return committed.map(|_| answer).map_err(E::from),
+            }
+        }
+    }
+
+    /// Every commit after `after`, in order, with what it wrote, as it becomes durable. Go on after a
+    /// restart with the last commit that was delivered.
+    ///
+    /// # Errors
+    /// [`siltstone_kv::Error::ChangesGone`] naming where to start instead; the commit is not there
+    /// yet; the store's.
+    pub fn changes(&self, after: Commit) -> Result<Changes> {
+        Ok(self.kv.changes(after)?)
+    }
+
+    /// Keeps at least `bytes` of log, in whole files, beside what recovery and open feeds need, so that
+    /// a feed can go on after it was away. Holds also after a restart and for other writers; 0, the
+    /// default, keeps nothing more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn keep_log(&self, bytes: u64) -> Result<()> {
+        Ok(self.kv.keep_log(bytes)?)
     }
 
     /// Writes a batch: one commit, all or none.
@@ -274,6 +397,14 @@ impl Reader {
     /// The engine's reader underneath.
     pub fn kv(&self) -> &KvReader {
         &self.reader
+    }
+
+    /// As [`Database::changes`], in a process that only reads.
+    ///
+    /// # Errors
+    /// As [`Database::changes`].
+    pub fn changes(&self, after: Commit) -> Result<Changes> {
+        Ok(self.reader.changes(after)?)
     }
 
     /// Moves to the newest state. Answers its newest commit.

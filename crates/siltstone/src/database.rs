@@ -3,68 +3,21 @@
 //! threads.
 
 use crate::blocking;
+use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::keyspace::{Keyspace, Snapshot};
 use crate::scan::Scan;
+use crate::transaction::Transaction;
+use crate::wait::{room, wait};
 use bytes::Bytes;
 use siltstone_kv::{
     BackupStats, Batch, Checkpoint, CloneStats, Commit, CommitRanges, CompactOptions, CompactStats,
-    Durability, FlushStats, KeyRange, KeyspaceOptions, Options, Read, ScanOptions, Stats,
+    Durability, Expect, FlushStats, Isolation, KeyspaceOptions, Options, ScanOptions, Stats,
     VerifyReport,
 };
-use siltstone_storage::Wait;
 use std::ops::RangeBounds;
+use std::sync::Arc;
 use std::time::Duration;
-
-/// Runs what must wait where waiting is allowed.
-pub(crate) async fn wait<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Error::RuntimeGone)
-}
-
-/// Waits, elsewhere, until memory has room for a write.
-async fn room(kv: &siltstone_kv::Kv, bytes: usize) -> Result<()> {
-    if kv.is_short_of_room() {
-        let kv = kv.clone();
-        wait(move || kv.wait_for_room(bytes)).await??;
-    }
-    Ok(())
-}
-
-/// A point read: on this thread while the bytes are in memory, elsewhere otherwise.
-async fn get<R: Read + Clone + Send + 'static>(read: &R, key: &[u8]) -> Result<Option<Bytes>> {
-    match read.try_get(key) {
-        Err(error) if error.is_would_block() => {
-            let (read, key) = (read.clone(), key.to_vec());
-            Ok(wait(move || read.get(&key)).await??)
-        }
-        other => Ok(other?),
-    }
-}
-
-/// Opens a scan without waiting: what it has to wait for, it waits for at its first step.
-fn open_scan<R: Read + Clone + Send + 'static>(
-    read: &R,
-    range: KeyRange,
-    options: ScanOptions,
-) -> Result<Scan> {
-    match read.open_scan(range.clone(), options.clone(), Wait::Never) {
-        Err(error) if error.is_would_block() => {
-            let read = read.clone();
-            Ok(Scan::unopened(move || {
-                read.open_scan(range, options, Wait::Allowed)
-            }))
-        }
-        opened => Ok(Scan::opened(opened?)),
-    }
-}
-
-fn key_range<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> Result<KeyRange> {
-    let start = range.start_bound().map(AsRef::as_ref);
-    Ok(KeyRange::new(start, range.end_bound().map(AsRef::as_ref))?)
-}
 
 /// A database open for writing. Clones are handles of the same database; the last one closes it.
 #[derive(Debug, Clone)]
@@ -121,6 +74,163 @@ impl Database {
     /// As [`Database::put`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Commit> {
         self.default.delete(key).await
+    }
+
+    /// Sets `key` to `value` in the default keyspace for as long as `ttl`; then it is gone.
+    ///
+    /// # Errors
+    /// As [`Database::put`].
+    pub async fn put_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<Commit> {
+        self.default.put_ttl(key, value, ttl).await
+    }
+
+    /// Changes `key` of the default keyspace by `operand`; see [`Keyspace::merge`].
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let url = dir.path().to_str().expect("a plain path");
+    /// use siltstone::{Database, KeyspaceOptions, Options};
+    /// let counting = KeyspaceOptions {
+    ///     merge_operator: Some("counter".into()),
+    ///     ..KeyspaceOptions::default()
+    /// };
+    /// let db = Database::open_with(url, Options::default(), counting).await?;
+    /// db.merge("visits", "1").await?;
+    /// db.merge("visits", "41").await?;
+    /// assert_eq!(db.get("visits").await?.as_deref(), Some(&b"42"[..]));
+    /// # db.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::put`]; the keyspace has no merge operator; it refuses the operand.
+    pub async fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<Commit> {
+        self.default.merge(key, operand).await
+    }
+
+    /// Deletes every key of a range of the default keyspace, with one small record.
+    ///
+    /// # Errors
+    /// As [`Database::put`]; the range's start lies after its end.
+    pub async fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Commit> {
+        self.default.delete_range(range).await
+    }
+
+    /// Sets `key` to `value` in the default keyspace if it holds what is expected.
+    ///
+    /// # Errors
+    /// [`siltstone_kv::Error::ConditionFailed`] with what was found; as [`Database::put`].
+    pub async fn put_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        expect: Expect<'_>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Commit> {
+        self.default.put_if(key, expect, value).await
+    }
+
+    /// Deletes `key` from the default keyspace if it holds what is expected.
+    ///
+    /// # Errors
+    /// As [`Database::put_if`].
+    pub async fn delete_if(&self, key: impl AsRef<[u8]>, expect: Expect<'_>) -> Result<Commit> {
+        self.default.delete_if(key, expect).await
+    }
+
+    /// Begins a transaction at the newest commit.
+    ///
+    /// # Errors
+    /// Too many are open; writes are stopped; closed.
+    pub fn begin(&self, isolation: Isolation) -> Result<Transaction> {
+        Ok(Transaction::new(self.inner.begin(isolation)?))
+    }
+
+    /// Does `work` in a transaction and commits it; does it again, in another transaction, up to
+    /// `retries` times when somebody else came first. When `work` fails nothing is written. Handles of
+    /// the transaction that `work` leaves behind find it over.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let url = dir.path().to_str().expect("a plain path");
+    /// use siltstone::{Database, Isolation};
+    /// let db = Database::open(url).await?;
+    /// let stock = db.default_keyspace();
+    /// db.put("apples", "ooo").await?;
+    /// let left = db.transact(Isolation::Serializable, 10, |txn| async move {
+    ///     let apples = txn.get(stock, "apples").await?.unwrap_or_default();
+    ///     let left = apples.len().saturating_sub(1);
+    ///     txn.put(stock, "apples", &apples[..left])?;
+    ///     siltstone::Result::Ok(left)
+    /// });
+    /// let left: siltstone::Result<usize> = left.await;
+    /// assert_eq!(left?, 2);
+    /// # db.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The last [`siltstone_kv::Error::Conflict`] when every try met one; what `work` fails with; those
+    /// of [`Transaction::commit`].
+    pub async fn transact<T, E: From<Error>, F: Future<Output = Result<T, E>>>(
+        &self,
+        isolation: Isolation,
+        retries: u32,
+        mut work: impl FnMut(Arc<Transaction>) -> F,
+    ) -> Result<T, E> {
+        let mut left = retries;
+        loop {
+            let transaction = Arc::new(self.begin(isolation)?);
+            let answer = work(transaction.clone()).await?;
+            match transaction.finish(Durability::Durable).await {
+                Err(error) if error.is_conflict() && left > 0 => left -= 1,
+                committed => return committed.map(|_| answer).map_err(E::from),
+            }
+        }
+    }
+
+    /// Every commit after `after`, in order, with what it wrote, as it becomes durable. Go on after a
+    /// restart with the last commit that was delivered.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let url = dir.path().to_str().expect("a plain path");
+    /// use siltstone::{ChangeKind, Commit, Database};
+    /// let db = Database::open(url).await?;
+    /// let mut feed = db.changes(Commit(0)).await?;
+    /// db.put("city/oslo", "Norway").await?;
+    /// let set = feed.next().await?;
+    /// assert_eq!(set.commit, Commit(1));
+    /// assert!(matches!(&set.changes[0].write, ChangeKind::Put { key, .. } if key == "city/oslo"));
+    /// # drop(feed);
+    /// # db.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`siltstone_kv::Error::ChangesGone`] naming where to start instead; the commit is not there
+    /// yet; the store's.
+    pub async fn changes(&self, after: Commit) -> Result<Changes> {
+        let inner = self.inner.clone();
+        Ok(Changes::new(wait(move || inner.changes(after)).await??))
+    }
+
+    /// Keeps at least `bytes` of log, in whole files, beside what recovery and open feeds need, so that
+    /// a feed can go on after it was away. Holds also after a restart and for other writers; 0, the
+    /// default, keeps nothing more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn keep_log(&self, bytes: u64) -> Result<()> {
+        let inner = self.inner.clone();
+        wait(move || inner.keep_log(bytes)).await?
     }
 
     /// Writes a batch: one commit, all or none.
@@ -200,6 +310,11 @@ impl Database {
     /// Closed.
     pub fn snapshot(&self) -> Result<Snapshot> {
         Ok(Snapshot(self.inner.snapshot()?))
+    }
+
+    /// The keyspace that every database has.
+    pub fn default_keyspace(&self) -> &Keyspace {
+        &self.default
     }
 
     /// The keyspace called `name`.
@@ -308,193 +423,3 @@ impl Database {
         wait(move || inner.close()).await?
     }
 }
-
-/// A named ordered map of an open database.
-#[derive(Debug, Clone)]
-pub struct Keyspace(siltstone_kv::Keyspace);
-
-impl Keyspace {
-    /// The same keyspace for code that blocks, and for batches.
-    pub fn blocking(&self) -> &siltstone_kv::Keyspace {
-        &self.0
-    }
-
-    /// Sets `key` to `value`, durably. Answers the commit.
-    ///
-    /// # Errors
-    /// A limit's; writes are stopped; closed.
-    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Commit> {
-        self.put_with(key, value, Durability::Durable).await
-    }
-
-    /// Sets `key` to `value`, as durable as asked.
-    ///
-    /// # Errors
-    /// As [`Keyspace::put`].
-    pub async fn put_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-        durability: Durability,
-    ) -> Result<Commit> {
-        room(self.0.database(), key.as_ref().len() + value.as_ref().len()).await?;
-        let put = self.0.put_async(key.as_ref(), value.as_ref(), durability);
-        Ok(put.await?)
-    }
-
-    /// Deletes `key`, durably.
-    ///
-    /// # Errors
-    /// As [`Keyspace::put`].
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Commit> {
-        room(self.0.database(), key.as_ref().len()).await?;
-        let delete = self.0.delete_async(key.as_ref(), Durability::Durable);
-        Ok(delete.await?)
-    }
-
-    /// The newest value of `key`.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        get(&self.0, key.as_ref()).await
-    }
-
-    /// The keys of a range.
-    ///
-    /// # Errors
-    /// The range's start lies after its end.
-    pub fn scan<K: AsRef<[u8]>>(
-        &self,
-        range: impl RangeBounds<K>,
-        options: ScanOptions,
-    ) -> Result<Scan> {
-        open_scan(&self.0, key_range(&range)?, options)
-    }
-
-    /// The keys that start with `prefix`.
-    ///
-    /// # Errors
-    /// Closed.
-    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>, options: ScanOptions) -> Result<Scan> {
-        open_scan(&self.0, KeyRange::prefix(prefix.as_ref()), options)
-    }
-
-    /// The keyspace as it is now.
-    ///
-    /// # Errors
-    /// Closed.
-    pub fn snapshot(&self) -> Result<Snapshot> {
-        Ok(Snapshot(self.0.snapshot()?))
-    }
-
-    /// The commits that can be read: by the history policy, or because something holds them.
-    ///
-    /// # Errors
-    /// Closed.
-    pub fn retained_commits(&self) -> Result<CommitRanges> {
-        Ok(self.0.retained_commits()?)
-    }
-
-    /// The keyspace as it was at `commit`.
-    ///
-    /// # Errors
-    /// The commit is not retained, or not there yet.
-    pub fn at_commit(&self, commit: Commit) -> Result<Snapshot> {
-        Ok(Snapshot(self.0.at_commit(commit)?))
-    }
-}
-
-/// A keyspace as it was at one commit, for as long as this lives.
-#[derive(Debug, Clone)]
-pub struct Snapshot(siltstone_kv::Snapshot);
-
-impl Snapshot {
-    /// The commit it reads at.
-    ///
-    /// # Errors
-    /// Closed.
-    pub fn commit(&self) -> Result<Commit> {
-        Ok(self.0.commit()?)
-    }
-
-    /// The value of `key`.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        get(&self.0, key.as_ref()).await
-    }
-
-    /// The keys of a range.
-    ///
-    /// # Errors
-    /// The range's start lies after its end.
-    pub fn scan<K: AsRef<[u8]>>(
-        &self,
-        range: impl RangeBounds<K>,
-        options: ScanOptions,
-    ) -> Result<Scan> {
-        open_scan(&self.0, key_range(&range)?, options)
-    }
-}
-
-/// A database open for reading beside its writer.
-#[derive(Debug, Clone)]
-pub struct Reader(blocking::Reader);
-
-impl Reader {
-    /// Opens the database at `url` for reading.
-    ///
-    /// # Errors
-    /// There is no database; damage; the store's.
-    pub async fn open(url: &str) -> Result<Self> {
-        let url = url.to_string();
-        Ok(Self(wait(move || blocking::Reader::open(&url)).await??))
-    }
-
-    /// Moves to the newest state. Answers its newest commit.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn refresh(&self) -> Result<Commit> {
-        let reader = self.0.clone();
-        wait(move || reader.refresh()).await?
-    }
-
-    /// The newest value of `key` in the default keyspace.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        get(&self.0, key.as_ref()).await
-    }
-
-    /// The keys of a range of the default keyspace.
-    ///
-    /// # Errors
-    /// The range's start lies after its end.
-    pub fn scan<K: AsRef<[u8]>>(
-        &self,
-        range: impl RangeBounds<K>,
-        options: ScanOptions,
-    ) -> Result<Scan> {
-        open_scan(&self.0, key_range(&range)?, options)
-    }
-
-    /// The commits of the default keyspace that can be read.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn retained_commits(&self) -> Result<CommitRanges> {
-        self.0.retained_commits()
-    }
-
-    /// The same reader for code that blocks.
-    pub fn blocking(&self) -> &blocking::Reader {
-        &self.0
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -23,6 +23,13 @@ pub enum Error {
     RuntimeGone,
 }
 
+impl Error {
+    /// True when a transaction came second: beginning again may succeed.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Kv(siltstone_kv::Error::Conflict { .. }))
+    }
+}
+
 impl From<siltstone_storage::Error> for Error {
     fn from(error: siltstone_storage::Error) -> Self {
         Self::Kv(error.into())

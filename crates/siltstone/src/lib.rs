@@ -18,6 +18,11 @@
 //! # }
 //! ```
 //!
+//! - [`Database::begin`], [`Database::transact`]: transactions
+//! - [`Database::merge`], [`Database::delete_range`], [`Database::put_ttl`], [`Database::put_if`]: other
+//!   kinds of writes; [`Keyspace::ingest`]: many rows at once
+//! - [`Database::changes`]: every commit with what it wrote, as it happens
+//!
 //! [`Database`] is for asynchronous programs (Tokio), [`blocking::Database`] for all others; both
 //! are the same database underneath. A read that finds its bytes in memory or in the page cache
 //! never leaves the calling thread.
@@ -25,20 +30,35 @@
 
 mod backups;
 pub mod blocking;
+mod changes;
 mod database;
 mod error;
+mod ingest;
+mod keyspace;
 mod location;
+mod reader;
 mod scan;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod wait;
 
-pub use database::{Database, Keyspace, Reader, Snapshot};
+pub use changes::Changes;
+pub use database::Database;
 pub use error::{Error, Result};
+pub use ingest::Ingest;
+pub use keyspace::{Keyspace, Snapshot};
 pub use location::Location;
+pub use reader::Reader;
 pub use scan::Scan;
 pub use siltstone_kv::{
-    Background, BackupInfo, BackupStats, Batch, CancelToken, Checkpoint, CloneStats, Commit,
-    CommitRange, CommitRanges, CompactOptions, CompactOrder, CompactStats, Compression, Durability,
-    FlushStats, GetStats, History, KeyRange, KeyspaceOptions, KeyspaceStats, LevelStats, OpenStats,
-    Options, Order, PutStats, Read, RestoreStats, ScanOptions, ScanStats, SegmentId, Source, Stats,
-    TableMeta, Totals, VerifyReport, Version, WalRecovery, inspect,
+    Background, BackupInfo, BackupStats, Batch, CancelToken, Change, ChangeKind, ChangeSet,
+    Checkpoint, CloneStats, Commit, CommitRange, CommitRanges, CompactOptions, CompactOrder,
+    CompactStats, Compression, Durability, Error as KvError, Expect, FlushStats, GetStats, History,
+    IngestStats, Isolation, KeyRange, KeyspaceId, KeyspaceOptions, KeyspaceStats, LevelStats,
+    MERGE_OPERATORS, MergeOperator, OpenStats, Options, Order, PutStats, RangeDelete, Read,
+    RestoreStats, Savepoint, ScanOptions, ScanStats, SegmentId, Source, Stats, TableMeta, Totals,
+    Touched, VerifyReport, Version, WalRecovery, inspect,
 };
 pub use siltstone_storage::{Blobs, Env, Error as StorageError, StoreKind, Timestamp};
+pub use transaction::Transaction;

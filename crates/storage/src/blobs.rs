@@ -163,6 +163,9 @@ pub trait Appender: Send + Debug {
 
     /// Makes everything appended durable.
     fn sync(&mut self) -> Result<()>;
+
+    /// Nothing more will be appended: gives back space that was set aside. A failure costs space only.
+    fn trim(&mut self) {}
 }
 
 /// A conditional put under way.

@@ -372,10 +372,11 @@ impl BlobReader for LocalReader {
         }
         let mut bytes = vec![0; len];
         match wait {
-            Wait::Allowed => self
-                .file
-                .read_exact_at(&mut bytes, offset)
-                .map_err(|e| Error::io(name(), "read", &e))?,
+            Wait::Allowed => match self.file.read_exact_at(&mut bytes, offset) {
+                // A log that was trimmed since it was opened: what it lost were zeros.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {}
+                read => read.map_err(|e| Error::io(name(), "read", &e))?,
+            },
             Wait::Never => {
                 if !read_cached(&self.file, &mut bytes, offset) {
                     return Err(Error::WouldBlock { name: name() });
@@ -525,5 +526,11 @@ impl Appender for LocalAppender {
         self.file
             .sync_data()
             .map_err(|e| Error::io(self.path.display().to_string(), "fsync", &e))
+    }
+
+    fn trim(&mut self) {
+        if self.reserved > self.offset && self.file.set_len(self.offset).is_ok() {
+            self.reserved = self.offset;
+        }
     }
 }

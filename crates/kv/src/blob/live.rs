@@ -48,7 +48,27 @@ fn blob_files(
         .filter(move |s| s.meta.keyspace == keyspace && s.meta.is_blob_file())
 }
 
+/// The blob files of a keyspace in numbers.
+#[derive(Debug, Default)]
+pub(crate) struct BlobTotals {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// Of those, what tables point to.
+    pub(crate) live_bytes: u64,
+}
+
 impl DbState {
+    pub(crate) fn blob_totals(&self, keyspace: KeyspaceId) -> BlobTotals {
+        let mut totals = BlobTotals::default();
+        let live = live_bytes(self);
+        for file in blob_files(self, keyspace) {
+            totals.files += 1;
+            totals.bytes += file.meta.bytes;
+            totals.live_bytes += live.get(&file.id).copied().unwrap_or(0);
+        }
+        totals
+    }
+
     /// The tables, without the blob files beside them.
     pub fn tables(&self) -> impl Iterator<Item = &Segment<SegmentId, TableMeta>> + Clone {
         self.tables

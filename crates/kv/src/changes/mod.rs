@@ -136,8 +136,9 @@ impl Kv {
         Ok(Changes::new(source, tail, after))
     }
 
-    /// Keeps `bytes` of log beside what recovery and open feeds need, so that a feed can go on after
-    /// it was away. Holds from now on, also after a restart and for other writers.
+    /// Keeps at least `bytes` of log, in whole files, beside what recovery and open feeds need, so that
+    /// a feed can go on after it was away. Holds from now on, also after a restart and for other
+    /// writers; 0, the default, keeps nothing more.
     ///
     /// # Errors
     /// The store's.
@@ -225,11 +226,14 @@ impl Changes {
                 self.take(&piece)?;
             }
         }
-        let next = self.ready.pop_front();
-        if let Some(next) = &next {
-            self.position = next.commit;
-        }
-        Ok(next)
+        Ok(self.next_at_hand())
+    }
+
+    /// The next commit's changes if they were read already; nothing is asked of the store.
+    pub fn next_at_hand(&mut self) -> Option<ChangeSet> {
+        let next = self.ready.pop_front()?;
+        self.position = next.commit;
+        Some(next)
     }
 
     /// As [`Changes::try_next`], waiting for up to `patience` for something to deliver.
@@ -458,6 +462,11 @@ impl Feeds {
 
     fn leave(&mut self, id: u64) {
         self.places.remove(&id);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.places.len()
     }
 
     /// The first file that some feed has still to read.

@@ -121,7 +121,7 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{operands, put_operand};
     use proptest::prelude::*;
 
     proptest! {

@@ -131,11 +131,25 @@ impl Transaction {
     /// # Errors
     /// As [`Read::get`], and when the transaction is over.
     pub fn get_for_update(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        self.guard_key(keyspace, key)?;
+        self.on(keyspace).get(key)
+    }
+
+    /// As [`Transaction::get_for_update`], without waiting for a disk or a network; the key is
+    /// guarded also when it fails because it would have to wait.
+    ///
+    /// # Errors
+    /// As [`Transaction::get_for_update`] and [`Read::try_get`].
+    pub fn try_get_for_update(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        self.guard_key(keyspace, key)?;
+        self.on(keyspace).try_get(key)
+    }
+
+    fn guard_key(&self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
         let mut inner = self.state.inner.lock();
         self.state.use_now(self.kv.core(), &mut inner)?;
         inner.read_for_update(keyspace.core().id, key);
-        drop(inner);
-        self.on(keyspace).get(key)
+        Ok(())
     }
 
     /// Sets `key` of `keyspace` to `value`, for this transaction until it commits.

@@ -216,10 +216,18 @@ impl Log {
         if let File::Folder { .. } = self.file {
             self.write(time)?;
             self.sync()?;
+            self.trim();
             self.file = open_file(&self.env, self.epoch, self.number + 1, self.file_bytes)?;
             self.number += 1;
         }
         Ok(())
+    }
+
+    /// Gives back what was set aside for a file that nothing more goes to.
+    pub(crate) fn trim(&mut self) {
+        if let File::Folder { appender, .. } = &mut self.file {
+            appender.trim();
+        }
     }
 }
 

@@ -1,83 +1,12 @@
-//! What the asynchronous front does with calls that have to wait. The runtime has one thread for
-//! tasks and one for what waits, so that whoever waits in the wrong place is found out.
+//! Scans that must wait: for a turn, for a deadline, for the store.
 
 use super::*;
-use siltstone_kv::{Background, CancelToken, Kv};
-use siltstone_storage::{Call, CallKind, Env, FaultPlan, FaultyBlobs, ManualClock, MemBlobs};
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::Poll;
+use crate::error::Error;
+use crate::wait::{get, open_scan};
+use siltstone_kv::{CancelToken, KeyRange, Read};
+use siltstone_storage::{Call, CallKind};
+use std::sync::Mutex;
 use std::thread::ThreadId;
-
-const ROWS: usize = 100;
-
-/// Runs `work` on a small runtime. A call that waits where it must not would hang it for good, so it
-/// is given up after a long while.
-fn run<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 'static) {
-    let (done, wait) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(1)
-            .build()
-            .unwrap();
-        runtime.block_on(work());
-        done.send(()).unwrap();
-    });
-    match wait.recv_timeout(Duration::from_secs(60)) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the runtime hangs"),
-        _ => thread.join().unwrap(),
-    }
-}
-
-/// A bucket in memory with `ROWS` rows in small blocks, opened again so that nothing is cached.
-fn bucket(max_scans: usize) -> (Kv, FaultyBlobs, Arc<ManualClock>) {
-    let options = Options {
-        background: Background::Manual,
-        max_scans,
-        ..Options::default()
-    };
-    let keyspace = KeyspaceOptions {
-        block_bytes: 512,
-        ..KeyspaceOptions::default()
-    };
-    let (mut env, clock) = Env::simulated(Arc::new(MemBlobs::bucket()), 1);
-    let store = FaultyBlobs::new(env.blobs.clone(), clock.clone(), FaultPlan::default());
-    env.blobs = Arc::new(store.clone());
-    let kv = Kv::open(env.clone(), options.clone(), keyspace.clone(), None).unwrap();
-    let mut batch = Batch::new();
-    for row in 0..ROWS {
-        let value = [row as u8; 100];
-        batch.put(&kv.default_keyspace(), &key(row), &value);
-    }
-    kv.write(&batch, Durability::Durable).unwrap();
-    kv.close().unwrap();
-    let kv = Kv::open(env, options, keyspace, None).unwrap();
-    (kv, store, clock)
-}
-
-fn key(row: usize) -> Vec<u8> {
-    format!("{row:04}").into_bytes()
-}
-
-fn scan(kv: &Kv, options: ScanOptions) -> Scan {
-    Keyspace(kv.default_keyspace())
-        .scan_prefix("", options)
-        .unwrap()
-}
-
-async fn rest(scan: &mut Scan) -> Vec<Vec<u8>> {
-    let mut keys = Vec::new();
-    while let Some((key, _)) = scan.next().await.unwrap() {
-        keys.push(key.to_vec());
-    }
-    keys
-}
-
-/// Polls `future` once.
-async fn once<F: Future>(future: F) -> Poll<F::Output> {
-    let mut future = std::pin::pin!(future);
-    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
-}
 
 #[test]
 fn a_scan_that_waits_for_its_turn_blocks_neither_its_task_nor_those_it_waits_for() {

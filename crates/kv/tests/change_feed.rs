@@ -186,7 +186,7 @@ fn a_feed_whose_lease_lapsed_goes_on_when_all_that_is_gone_was_delivered() {
     // By the writer's clock the pin has lapsed: the file goes, and with it nothing new.
     db.clock.advance(Duration::from_secs(100));
     db.kv.flush().unwrap();
-    assert_eq!(commits(&drain(&mut far)), []);
+    assert!(drain(&mut far).is_empty());
     db.put("b", "2");
     assert_eq!(commits(&drain(&mut far)), [2]);
     // Here something new is lost, and it says so.

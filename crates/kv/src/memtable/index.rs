@@ -140,7 +140,7 @@ mod tests {
             let index = Index::new(64 * BYTES_A_SLOT, places.max(200));
             let mut entries: Vec<(u64, u64)> = vec![(u64::MAX, 0)];
             let mut newest: BTreeMap<u64, u32> = BTreeMap::new();
-            let hash = |key: u64| key % 7 | (key % 3) << 32;
+            let hash = |key: u64| (key % 7) | ((key % 3) << 32);
             for (key, commit) in keys {
                 entries.push((key, commit));
                 let place = entries.len() as u32 - 1;

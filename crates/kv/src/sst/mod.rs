@@ -16,4 +16,5 @@ pub(crate) mod format;
 pub(crate) mod frame;
 pub(crate) mod run;
 pub(crate) mod table;
+pub(crate) mod table_cursor;
 pub(crate) mod writer;

@@ -2,7 +2,8 @@
 
 use crate::cursor::Cursor;
 use crate::error::Result;
-use crate::sst::table::{ReadState, Table, TableCursor};
+use crate::sst::table::{ReadState, Table};
+use crate::sst::table_cursor::TableCursor;
 use crate::types::{Commit, Tag};
 use siltstone_storage::Wait;
 use std::sync::Arc;

@@ -1,18 +1,16 @@
-//! Reads a table: which block may hold a key, that block, the entry; and a cursor over all of it.
+//! Reads a table: which block may hold a key, that block, the entry.
 //!
 //! Index and filter stay in memory while a share of the budget lasts; beyond it they come and go
 //! with the cache like any block.
 
 use crate::cache::{BlockCache, CacheKey, Cached};
-use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::sst::ahead::{Ahead, Direction};
 use crate::sst::block::{Block, BlockCursor, Found};
 use crate::sst::filter::Filter;
 use crate::sst::format::{FOOTER, Footer, TableMeta, decode_properties};
 use crate::sst::frame;
 use crate::sst::writer::Handle;
-use crate::types::{Commit, SegmentId, Tag};
+use crate::types::{Commit, SegmentId};
 use parking_lot::Mutex;
 use siltstone_storage::{BlobReader, Blobs, PendingRead, Wait};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +24,7 @@ const TAIL_SLOT: u64 = u64::MAX;
 pub(crate) struct ReadState {
     may_wait: AtomicBool,
     /// False for reads that would only push other blocks out of the cache.
-    fill_cache: bool,
+    pub(super) fill_cache: bool,
     pub(crate) blocks_read: AtomicU64,
     pub(crate) tables_read: AtomicU64,
 }
@@ -66,9 +64,9 @@ impl ReadState {
 /// Index and filter of a table.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    top: Block,
+    pub(super) top: Block,
     /// All parts of the index, when they are pinned.
-    parts: Option<Vec<Arc<Block>>>,
+    pub(super) parts: Option<Vec<Arc<Block>>>,
     filter: Option<Filter>,
 }
 
@@ -91,7 +89,7 @@ pub(crate) struct Table {
     pub(crate) id: SegmentId,
     pub(crate) meta: TableMeta,
     blobs: Arc<dyn Blobs>,
-    cache: Arc<BlockCache>,
+    pub(super) cache: Arc<BlockCache>,
     reader: OnceLock<Arc<dyn BlobReader>>,
     pinned: OnceLock<(Tail, u64)>,
     /// The tail on its way, asked for before it was wanted.
@@ -107,7 +105,7 @@ impl Drop for Table {
 }
 
 /// Pinned tails are borrowed, others shared with the cache.
-enum TailRef<'a> {
+pub(super) enum TailRef<'a> {
     Pinned(&'a Tail),
     Cached(Arc<Tail>),
 }
@@ -204,7 +202,7 @@ impl Table {
     }
 
     /// The data block that holds the first entry not before (`key`, `commit`).
-    fn handle_for(
+    pub(super) fn handle_for(
         &self,
         tail: &Tail,
         key: &[u8],
@@ -226,7 +224,7 @@ impl Table {
             .map(|(_, handle)| handle))
     }
 
-    fn first_not_before(
+    pub(super) fn first_not_before(
         &self,
         index: &Block,
         key: &[u8],
@@ -245,7 +243,7 @@ impl Table {
         }
     }
 
-    fn part(
+    pub(super) fn part(
         &self,
         tail: &Tail,
         number: usize,
@@ -289,7 +287,7 @@ impl Table {
         self.unpack(handle, framed.map_err(|error| self.explain(error.into()))?)
     }
 
-    fn unpack(&self, handle: Handle, framed: bytes::Bytes) -> Result<Block> {
+    pub(super) fn unpack(&self, handle: Handle, framed: bytes::Bytes) -> Result<Block> {
         let damaged = |what: &str| Error::corrupt(self.id.blob(), handle.at, what);
         let raw = frame::open(framed).map_err(damaged)?;
         let block = Block::parse(raw).map_err(damaged)?;
@@ -308,7 +306,7 @@ impl Table {
         Error::corrupt(self.id.blob(), at, "a block that decodes to nonsense")
     }
 
-    fn reader(&self) -> Result<&Arc<dyn BlobReader>> {
+    pub(super) fn reader(&self) -> Result<&Arc<dyn BlobReader>> {
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
@@ -326,7 +324,7 @@ impl Table {
     }
 
     /// A table that is not there is damage.
-    fn explain(&self, error: Error) -> Error {
+    pub(super) fn explain(&self, error: Error) -> Error {
         match &error {
             Error::Storage(cause) if cause.is_not_found() => Error::corrupt(
                 self.id.blob(),
@@ -337,7 +335,7 @@ impl Table {
         }
     }
 
-    fn tail(&self, wait: Wait) -> Result<TailRef<'_>> {
+    pub(super) fn tail(&self, wait: Wait) -> Result<TailRef<'_>> {
         if let Some((tail, _)) = self.pinned.get() {
             return Ok(TailRef::Pinned(tail));
         }
@@ -462,7 +460,7 @@ impl Table {
     }
 
     /// All handles in an index block.
-    fn handles(&self, index: &Arc<Block>) -> Result<Vec<Handle>> {
+    pub(super) fn handles(&self, index: &Arc<Block>) -> Result<Vec<Handle>> {
         let damaged = || self.damaged(self.meta.index_at);
         let mut cursor = BlockCursor::new(index.clone());
         cursor.seek_first().ok_or_else(damaged)?;
@@ -505,306 +503,4 @@ fn read_footer(
         return Ok(Footer::decode(name, size, &[])?);
     };
     Ok(Footer::decode(name, size, &fetch(at, FOOTER)?)?)
-}
-
-/// A load that must succeed before the cursor stands somewhere again.
-#[derive(Debug, Clone, Copy)]
-enum Pending {
-    None,
-    Part(usize, Direction),
-    Block(Handle, Direction),
-}
-
-/// A place in a table.
-#[derive(Debug)]
-pub(crate) struct TableCursor {
-    table: Arc<Table>,
-    state: Arc<ReadState>,
-    part: usize,
-    parts: Option<Arc<[Handle]>>,
-    index: BlockCursor,
-    data: BlockCursor,
-    pending: Pending,
-    /// In a bucket, from the first block that is not in the cache.
-    ahead: Option<Box<Ahead>>,
-}
-
-impl TableCursor {
-    pub(crate) fn new(table: Arc<Table>, state: Arc<ReadState>) -> Self {
-        let empty = Arc::new(Block::empty());
-        Self {
-            table,
-            state,
-            part: 0,
-            parts: None,
-            index: BlockCursor::new(empty.clone()),
-            data: BlockCursor::new(empty),
-            pending: Pending::None,
-            ahead: None,
-        }
-    }
-
-    /// Goes over to another table, keeping the memory; to the same one, keeping what is on its way.
-    pub(crate) fn reset(&mut self, table: Arc<Table>) {
-        if !Arc::ptr_eq(&self.table, &table) {
-            self.ahead = None;
-        }
-        self.table = table;
-        self.parts = None;
-        self.pending = Pending::None;
-        let empty = Arc::new(Block::empty());
-        self.index.reset(empty.clone());
-        self.data.reset(empty);
-    }
-
-    fn parts(&mut self) -> Result<Arc<[Handle]>> {
-        if let Some(parts) = &self.parts {
-            return Ok(parts.clone());
-        }
-        self.state.tables_read.fetch_add(1, Ordering::Relaxed);
-        let tail = self.table.tail(self.state.wait())?;
-        let handles: Arc<[Handle]> = self.table.handles(&Arc::new(tail.top.clone()))?.into();
-        self.parts = Some(handles.clone());
-        Ok(handles)
-    }
-
-    fn load_part(&mut self, number: usize) -> Result<bool> {
-        let parts = self.parts()?;
-        let Some(handle) = parts.get(number) else {
-            return Ok(false);
-        };
-        let mut read = 0;
-        let wait = self.state.wait();
-        let tail = self.table.tail(wait)?;
-        let block = self.table.part(&tail, number, *handle, wait, &mut read)?;
-        drop(tail);
-        self.index.reset(block);
-        self.part = number;
-        Ok(true)
-    }
-
-    fn load_data(&mut self, handle: Handle, direction: Direction) -> Result<()> {
-        let wait = self.state.wait();
-        let cache = &self.table.cache;
-        let slot = CacheKey {
-            segment: self.table.id,
-            at: handle.at,
-        };
-        let block = match self.state.fill_cache.then(|| cache.get(&slot)).flatten() {
-            Some(Cached::Block(block)) => block,
-            _ => {
-                let block = Arc::new(self.fetch(handle, direction, wait)?);
-                if self.state.fill_cache {
-                    self.table.cache.count(0, 1);
-                    self.table.cache.insert(slot, Cached::Block(block.clone()));
-                }
-                block
-            }
-        };
-        let read = u64::from(self.state.fill_cache);
-        self.state.blocks_read.fetch_add(read, Ordering::Relaxed);
-        self.data.reset(block);
-        Ok(())
-    }
-
-    /// The block from the store, and in a bucket some of its neighbours.
-    fn fetch(&mut self, handle: Handle, direction: Direction, wait: Wait) -> Result<Block> {
-        if !self.table.is_remote() {
-            return self.table.read_block(handle, wait);
-        }
-        let framed = self.ahead()?.read(handle, direction, wait);
-        let framed = framed.map_err(|error| self.table.explain(error))?;
-        self.table.unpack(handle, framed)
-    }
-
-    /// In a bucket, starts to read the block that a seek to (`key`, `commit`) will want.
-    pub(crate) fn expect(&mut self, key: &[u8], commit: Commit) -> Result<()> {
-        let table = self.table.clone();
-        let tail = table.tail(Wait::Allowed)?;
-        let Some(handle) = table.handle_for(&tail, key, commit, Wait::Allowed, &mut 0)? else {
-            return Ok(());
-        };
-        let slot = CacheKey {
-            segment: table.id,
-            at: handle.at,
-        };
-        match table.cache.get(&slot) {
-            Some(_) => Ok(()),
-            None => self.ahead()?.expect(handle),
-        }
-    }
-
-    fn ahead(&mut self) -> Result<&mut Ahead> {
-        if self.ahead.is_none() {
-            let table = &self.table;
-            let (reader, cache) = (table.reader()?.clone(), table.cache.clone());
-            let ahead = Ahead::new(reader, cache, table.id.blob(), table.meta.index_at);
-            self.ahead = Some(Box::new(ahead));
-        }
-        Ok(self.ahead.as_mut().expect("made just now"))
-    }
-
-    fn index_handle(&self) -> Result<Handle> {
-        Handle::decode(self.index.value()).ok_or_else(|| self.damaged())
-    }
-
-    fn damaged(&self) -> Error {
-        self.table.damaged(self.table.meta.index_at)
-    }
-
-    /// Does what is pending; may be called again after an error that says that it must not wait.
-    fn resolve(&mut self) -> Result<()> {
-        loop {
-            match self.pending {
-                Pending::None => return Ok(()),
-                Pending::Part(number, direction) => {
-                    if !self.load_part(number)? {
-                        self.pending = Pending::None;
-                        self.data.reset(Arc::new(Block::empty()));
-                        return Ok(());
-                    }
-                    let moved = match direction {
-                        Direction::Forward => self.index.seek_first(),
-                        Direction::Backward => self.index.seek_last(),
-                    };
-                    moved.ok_or_else(|| self.damaged())?;
-                    self.pending = Pending::Block(self.index_handle()?, direction);
-                }
-                Pending::Block(handle, direction) => {
-                    self.load_data(handle, direction)?;
-                    let moved = match direction {
-                        Direction::Forward => self.data.seek_first(),
-                        Direction::Backward => self.data.seek_last(),
-                    };
-                    moved.ok_or_else(|| self.damaged())?;
-                    self.pending = Pending::None;
-                }
-            }
-        }
-    }
-
-    /// Loads the part and the block that may hold (`key`, `commit`) and all before it; false when
-    /// every entry sorts before it.
-    fn approach(&mut self, key: &[u8], commit: Commit, direction: Direction) -> Result<bool> {
-        self.pending = Pending::None;
-        let number = {
-            let tail = self.table.tail(self.state.wait())?;
-            self.table.first_not_before(&tail.top, key, commit)?
-        };
-        let Some((number, _)) = number else {
-            return Ok(false);
-        };
-        self.load_part(number)?;
-        self.index.seek(key, commit).ok_or_else(|| self.damaged())?;
-        if !self.index.valid() {
-            return Ok(false);
-        }
-        let handle = self.index_handle()?;
-        self.load_data(handle, direction)?;
-        Ok(true)
-    }
-}
-
-impl Cursor for TableCursor {
-    fn seek(&mut self, key: &[u8], commit: Commit) -> Result<()> {
-        if !self.approach(key, commit, Direction::Forward)? {
-            self.data.reset(Arc::new(Block::empty()));
-            return Ok(());
-        }
-        self.data.seek(key, commit).ok_or_else(|| self.damaged())?;
-        if !self.data.valid() {
-            self.step(Direction::Forward)?;
-        }
-        Ok(())
-    }
-
-    fn seek_first(&mut self) -> Result<()> {
-        self.pending = Pending::Part(0, Direction::Forward);
-        self.resolve()
-    }
-
-    fn seek_before(&mut self, key: &[u8], commit: Commit) -> Result<()> {
-        if !self.approach(key, commit, Direction::Backward)? {
-            return self.seek_last();
-        }
-        self.data
-            .seek_before(key, commit)
-            .ok_or_else(|| self.damaged())?;
-        if !self.data.valid() {
-            self.step(Direction::Backward)?;
-        }
-        Ok(())
-    }
-
-    fn seek_last(&mut self) -> Result<()> {
-        let last = self.parts()?.len().saturating_sub(1);
-        self.pending = Pending::Part(last, Direction::Backward);
-        self.resolve()
-    }
-
-    #[inline]
-    fn next(&mut self) -> Result<()> {
-        if let Pending::None = self.pending {
-            self.data.next().ok_or_else(|| self.damaged())?;
-            if self.data.valid() {
-                return Ok(());
-            }
-            return self.step(Direction::Forward);
-        }
-        self.resolve()
-    }
-
-    fn prev(&mut self) -> Result<()> {
-        if let Pending::None = self.pending {
-            self.data.prev().ok_or_else(|| self.damaged())?;
-            if self.data.valid() {
-                return Ok(());
-            }
-            return self.step(Direction::Backward);
-        }
-        self.resolve()
-    }
-
-    fn valid(&self) -> bool {
-        self.data.valid()
-    }
-
-    fn key(&self) -> &[u8] {
-        self.data.key()
-    }
-
-    fn commit(&self) -> Commit {
-        self.data.commit()
-    }
-
-    fn tag(&self) -> Tag {
-        self.data.tag()
-    }
-
-    fn value(&self) -> &[u8] {
-        self.data.value()
-    }
-}
-
-impl TableCursor {
-    /// Goes to the block after or before the current one.
-    fn step(&mut self, direction: Direction) -> Result<()> {
-        let moved = match direction {
-            Direction::Forward => self.index.next(),
-            Direction::Backward => self.index.prev(),
-        };
-        moved.ok_or_else(|| self.damaged())?;
-        self.pending = if self.index.valid() {
-            Pending::Block(self.index_handle()?, direction)
-        } else {
-            match direction {
-                Direction::Forward => Pending::Part(self.part + 1, direction),
-                Direction::Backward => match self.part.checked_sub(1) {
-                    Some(before) => Pending::Part(before, direction),
-                    None => Pending::None,
-                },
-            }
-        };
-        self.resolve()
-    }
 }

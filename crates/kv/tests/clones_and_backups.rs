@@ -86,10 +86,10 @@ proptest! {
         let mut model: Vec<Contents> = vec![Contents::new()];
         let step = |db: &Db, n: u32| {
             write(&db.default(), n);
-            if n % flush_every == 0 {
+            if n.is_multiple_of(flush_every) {
                 db.kv.flush().unwrap();
             }
-            if n % compact_every == 0 {
+            if n.is_multiple_of(compact_every) {
                 db.compact(&CompactOptions { max_files: Some(2), ..CompactOptions::default() });
             }
         };

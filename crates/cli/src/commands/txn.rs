@@ -30,6 +30,8 @@ A line may be a JSON object instead, with the operation in \"op\" and the words 
 \"value\" and \"operand\" are stored as they are written; text without quotes goes
 into \"value_text\", bytes into \"value_hex\".
 
+A value that is itself the word absent or present is expected with an object.
+
 All lines are read before anything is done. They see one commit, and what the
 lines before them wrote. Results are printed once the commit is durable. An
 empty FROM or TO is open. Exit code 5: somebody else came first, in every try;
@@ -66,8 +68,8 @@ enum Found {
 
 pub(crate) fn run(args: &TxnArgs, session: &mut Session) -> Result<()> {
     let steps = script::parse(&read(args)?)?;
-    let clock = SystemClock::default();
     let db = session.create(KeyspaceOptions::default())?;
+    let clock = SystemClock::default();
     let isolation = match args.isolation {
         Level::Serializable => Isolation::Serializable,
         Level::Snapshot => Isolation::Snapshot,
@@ -87,6 +89,7 @@ pub(crate) fn run(args: &TxnArgs, session: &mut Session) -> Result<()> {
             tried => break tried,
         }
     };
+    let took = clock.elapsed();
     db.close()?;
     let (found, stats) = done?;
     for (line, found) in &found {
@@ -102,7 +105,7 @@ pub(crate) fn run(args: &TxnArgs, session: &mut Session) -> Result<()> {
         "{what}; {} in {}, {}",
         plural(operations, "operation", "operations"),
         plural(tries.into(), "try", "tries"),
-        duration(clock.elapsed())
+        duration(took)
     );
     session.out.done(note, || {
         Object::default()

@@ -11,6 +11,9 @@ Exit codes:
   2  the command line, a URL, a range or a setting is wrong
   3  get: the key is not there
   4  damage found, by verify or on the way
+  5  txn: somebody else came first, in every try; nothing was written
+  6  a condition does not hold: expect of txn, --if-absent and --if-value of put
+  7  changes: the log does not hold them any more
 
 Results go to stdout, what was done to stderr. A backup is a database: to
 restore one, open it where it is (siltstone --db BACKUP ...), or back it up to
@@ -94,8 +97,16 @@ pub(crate) enum Command {
     Put(commands::put::PutArgs),
     /// Read one key
     Get(commands::get::GetArgs),
-    /// Delete keys, all in one commit
+    /// Delete keys and ranges, all in one commit
     Delete(commands::delete::DeleteArgs),
+    /// Change a key as its keyspace's merge operator says
+    Merge(commands::merge::MergeArgs),
+    /// Do a script of operations in one commit, or nothing of it
+    Txn(commands::txn::TxnArgs),
+    /// Show every commit with what it wrote, also as it happens
+    Changes(commands::changes::ChangesArgs),
+    /// Say how much of the log stays for `changes`
+    KeepLog(commands::keep_log::KeepLogArgs),
     /// Read keys in order
     Scan(commands::scan::ScanArgs),
     /// Show the stored versions of a key, newest first, or which commits can be read

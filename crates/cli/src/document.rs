@@ -106,12 +106,12 @@ fn key_of(fields: &[(String, &RawValue)], key_field: &str) -> Result<Vec<u8>, St
     }
 }
 
-fn text_of(raw: &RawValue) -> Option<String> {
+pub(crate) fn text_of(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok()
 }
 
 /// The fields of an object in order, their values as they were written.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
+pub(crate) struct Fields<'a>(pub(crate) Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -51,6 +51,15 @@ impl Failure {
         }
     }
 
+    /// A transaction came second.
+    pub(crate) fn is_conflict(&self) -> bool {
+        match self {
+            Self::Database(error) => error.is_conflict(),
+            Self::At { cause, .. } => cause.is_conflict(),
+            _ => false,
+        }
+    }
+
     /// The same failure, with its place in the input.
     pub(crate) fn at(self, place: impl Into<String>) -> Self {
         match self {
@@ -81,6 +90,9 @@ fn code_of(error: &siltstone::Error) -> u8 {
             | Kv::WalMissing { .. }
             | Kv::Storage(StorageError::Corrupt { .. }),
         ) => 4,
+        siltstone::Error::Kv(Kv::Conflict { .. }) => 5,
+        siltstone::Error::Kv(Kv::ConditionFailed { .. }) => 6,
+        siltstone::Error::Kv(Kv::ChangesGone { .. }) => 7,
         _ => 1,
     }
 }

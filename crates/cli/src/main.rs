@@ -10,9 +10,11 @@ mod commands;
 mod demo;
 mod document;
 mod failure;
+mod interrupt;
 mod object;
 mod output;
 mod progress;
+mod script;
 mod session;
 mod units;
 

@@ -375,3 +375,34 @@ fn a_feed_ends_with_its_database() {
         assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
     });
 }
+
+#[test]
+fn a_readers_feed_that_cannot_start_holds_nothing() {
+    let db = Db::on(MemBlobs::new(), small_options(), KeyspaceOptions::default());
+    db.put("k", "v");
+    let reader = reader(&db.mem);
+    let before = db.kv.env().blobs.list("pins/").unwrap().len();
+    let refused = reader.changes(Commit(9)).unwrap_err();
+    assert!(matches!(refused, Error::FutureCommit { .. }), "{refused}");
+    let after = db.kv.env().blobs.list("pins/").unwrap().len();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_small_allowance_keeps_the_log_of_the_last_writers() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let blobs = siltstone_storage::LocalBlobs::create(folder.path()).unwrap();
+        let env = Env::system(Arc::new(blobs));
+        Kv::open(env, Options::default(), KeyspaceOptions::default(), None).unwrap()
+    };
+    for n in 0..5 {
+        let kv = open();
+        kv.keep_log(4096).unwrap();
+        kv.default_keyspace().put(b"k", &[n]).unwrap();
+        kv.close().unwrap();
+    }
+    let kv = open();
+    let mut changes = kv.changes(Commit(0)).unwrap();
+    assert_eq!(commits(&drain(&mut changes)), [1, 2, 3, 4, 5]);
+}

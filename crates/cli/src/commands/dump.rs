@@ -5,6 +5,7 @@ use crate::object::Object;
 use crate::session::Session;
 use crate::units::{bytes, count, line_text, plural, time};
 use clap::{Args, Subcommand};
+use serde_json::value::RawValue;
 use siltstone::{Blobs, Location, TableMeta, inspect};
 use siltstone_kv::DbState;
 use siltstone_storage::{LocalBlobs, Numbered};
@@ -20,6 +21,8 @@ pub(crate) enum DumpCommand {
     Wal(FileArgs),
     /// Entries of a table
     Sst(FileArgs),
+    /// What a blob file says about itself; its values have no keys, tables point to them
+    Blob(FileArgs),
 }
 
 /// The file.
@@ -34,6 +37,7 @@ pub(crate) fn run(command: &DumpCommand, session: &mut Session) -> Result<()> {
         DumpCommand::Manifest(args) => manifest(&find(args, Kind::MANIFEST, session)?, session),
         DumpCommand::Wal(args) => wal(&find(args, Kind::WAL, session)?, session),
         DumpCommand::Sst(args) => table(&find(args, Kind::SST, session)?, session),
+        DumpCommand::Blob(args) => blob_file(&find(args, Kind::BLOB, session)?, session),
     }
 }
 
@@ -54,6 +58,11 @@ impl Kind {
         folder: "wal",
         suffix: "wal",
         digits: 20,
+    };
+    const BLOB: Self = Self {
+        folder: "blob",
+        suffix: "blob",
+        digits: 16,
     };
     const SST: Self = Self {
         folder: "sst",
@@ -81,6 +90,13 @@ fn find(args: &FileArgs, kind: Kind, session: &Session) -> Result<Found> {
     let path = Path::new(file);
     if path.is_file() {
         return beside(path, &kind);
+    }
+    if let Some((folder, _)) = file.split_once('/')
+        && folder != kind.folder
+    {
+        return Err(Failure::Usage(format!(
+            "{file}: is not in {prefix}; look into it with `dump {folder} {file}`"
+        )));
     }
     let digits = kind.digits;
     let name = match file.strip_prefix(&prefix).unwrap_or(file) {
@@ -151,7 +167,16 @@ fn manifest(found: &Found, session: &mut Session) -> Result<()> {
         ))?;
     }
     for segment in state.tables.live() {
-        let summary = summary(&segment.meta);
+        let meta = &segment.meta;
+        let summary = match segment.id.is_blob_file() {
+            true => format!(
+                "keyspace {} {} {}",
+                meta.keyspace.0,
+                bytes(meta.bytes),
+                plural(meta.entries, "value", "values")
+            ),
+            false => summary(meta),
+        };
         session
             .out
             .line(format_args!("{}  {summary}", segment.id))?;
@@ -184,21 +209,24 @@ fn manifest_objects(manifest: &Numbered<DbState>, session: &mut Session) -> Resu
     for segment in state.tables.live() {
         let meta = &segment.meta;
         session.out.object(
-            kind("table")
-                .field("name", &segment.id.to_string())
-                .field("keyspace", &meta.keyspace)
-                .field("level", &meta.level)
-                .field("bytes", &meta.bytes)
-                .text("min_key", &meta.min_key)
-                .text("max_key", &meta.max_key)
-                .field("min_commit", &meta.min_commit)
-                .field("max_commit", &meta.max_commit)
-                .field("entries", &meta.entries)
-                .field("tombstones", &meta.tombstones)
-                .field("keys", &meta.keys)
-                .field("raw_bytes", &meta.raw_bytes)
-                .field("blocks", &meta.blocks)
-                .field("created", &time(meta.created)),
+            kind(match segment.id.is_blob_file() {
+                true => "blob_file",
+                false => "table",
+            })
+            .field("name", &segment.id.to_string())
+            .field("keyspace", &meta.keyspace)
+            .field("level", &meta.level)
+            .field("bytes", &meta.bytes)
+            .text("min_key", &meta.min_key)
+            .text("max_key", &meta.max_key)
+            .field("min_commit", &meta.min_commit)
+            .field("max_commit", &meta.max_commit)
+            .field("entries", &meta.entries)
+            .field("tombstones", &meta.tombstones)
+            .field("keys", &meta.keys)
+            .field("raw_bytes", &meta.raw_bytes)
+            .field("blocks", &meta.blocks)
+            .field("created", &time(meta.created)),
         )?;
     }
     for id in state.tables.retired() {
@@ -272,22 +300,84 @@ fn session_wal(record: &inspect::WalRecord, session: &mut Session) -> Result<()>
 
 fn entry(entry: &inspect::RawEntry, session: &mut Session) -> Result<()> {
     if session.out.json() {
+        return session.out.object(entry_object(entry));
+    }
+    let (kind, key) = (kind_word(entry.kind), line_text(&entry.key));
+    let mut rest = match (&entry.in_blob, entry.operands(), &entry.value) {
+        (Some(place), ..) => format!(
+            "{} in {} at {}",
+            plural(place.bytes, "byte", "bytes"),
+            place.file,
+            place.at
+        ),
+        (_, Some(operands), _) => {
+            let operands: Vec<_> = operands.into_iter().map(line_text).collect();
+            operands.join("\t")
+        }
+        (_, _, Some(value)) => line_text(value),
+        (_, _, None) => String::new(),
+    };
+    if let Some(expires) = entry.expires {
+        rest += &format!("\tuntil {}", time(expires));
+    }
+    let commit = entry.commit.to_string();
+    let line = format!(
+        "{:>3} {commit:>10}  {kind:<12}  {key}\t{rest}",
+        entry.keyspace.0
+    );
+    session.out.line(line.trim_end())
+}
+
+fn kind_word(kind: inspect::Kind) -> &'static str {
+    match kind {
+        inspect::Kind::Put => "put",
+        inspect::Kind::Delete => "delete",
+        inspect::Kind::Merge => "merge",
+        inspect::Kind::RangeDelete => "range_delete",
+        inspect::Kind::Ingested => "ingested",
+    }
+}
+
+fn entry_object(entry: &inspect::RawEntry) -> Object {
+    let object = Object::default()
+        .field("keyspace", &entry.keyspace)
+        .field("commit", &entry.commit)
+        .field("kind", &entry.kind)
+        .text("key", &entry.key);
+    let object = match (entry.kind, &entry.in_blob, entry.operands()) {
+        (_, Some(place), _) => object.field("in_blob", place),
+        (_, _, Some(operands)) => {
+            let operands = operands.into_iter().map(|operand| {
+                let object = Object::default().value(Some(operand)).finish();
+                RawValue::from_string(object).expect("an object is JSON")
+            });
+            object.field("operands", &operands.collect::<Vec<_>>())
+        }
+        (inspect::Kind::RangeDelete | inspect::Kind::Ingested, ..) => {
+            object.text("to", entry.value.as_deref().unwrap_or_default())
+        }
+        _ => object.value(entry.value.as_deref()),
+    };
+    match entry.expires {
+        Some(at) => object.field("expires", &time(at)),
+        None => object,
+    }
+}
+
+fn blob_file(found: &Found, session: &mut Session) -> Result<()> {
+    let info = inspect::blob_file(&*found.blobs, &found.name)?;
+    if session.out.json() {
         let object = Object::default()
-            .field("keyspace", &entry.keyspace)
-            .field("commit", &entry.commit)
-            .text("key", &entry.key)
-            .value(entry.value.as_deref());
+            .field("name", &found.name)
+            .field("values", &info.values)
+            .field("bytes", &info.bytes);
         return session.out.object(object);
     }
-    let value = entry
-        .value
-        .as_deref()
-        .map_or("(deleted)".to_string(), line_text);
-    let commit = entry.commit.to_string();
     session.out.line(format_args!(
-        "{:>3} {commit:>10}  {}\t{value}",
-        entry.keyspace.0,
-        line_text(&entry.key)
+        "{}: {} in {}; the tables that point to them have their keys",
+        found.name,
+        plural(info.values, "value", "values"),
+        bytes(info.bytes)
     ))
 }
 

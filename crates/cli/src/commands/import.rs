@@ -1,6 +1,7 @@
 //! `siltstone import`: records from a file. Records go in by the batch, one commit a batch; the
 //! command ends when all of them are durable.
 
+use crate::commands::ingest::{self, Load};
 use crate::document::{self, KEY_FIELD, Record};
 use crate::failure::{Failure, Result};
 use crate::object::{Object, json};
@@ -36,6 +37,9 @@ pub(crate) struct ImportArgs {
     /// Records a commit
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     batch: u64,
+    /// Write tables directly and make everything one commit. What does not fit half the memory must come sorted by key
+    #[arg(long, conflicts_with = "batch")]
+    ingest: bool,
     /// CSV: cells that look like JSON numbers, booleans, arrays or objects become such, empty ones null
     #[arg(long)]
     typed: bool,
@@ -65,11 +69,15 @@ pub(crate) fn run(args: &ImportArgs, session: &mut Session) -> Result<()> {
     let (input, progress) = open(args, session)?;
     let db = session.create(KeyspaceOptions::default())?;
     let keyspace = session.keyspace(&db)?;
-    let mut import = Import::new(&db, keyspace, args.batch);
-    let read = match args.format.unwrap_or_else(|| Format::of(&args.file)) {
-        Format::Jsonl => lines(input, args, &mut import),
-        Format::Csv => table(input, args, &mut import),
-    };
+    let mut import = Import::new(&db, keyspace.clone(), args.batch);
+    if args.ingest {
+        let mut load = Load::new(keyspace, session.options().memory_budget / 2);
+        let done = records(input, args, &mut load).and_then(|()| load.finish());
+        progress.finish_and_clear();
+        db.close()?;
+        return ingest::report(&done?, clock.elapsed(), session);
+    }
+    let read = records(input, args, &mut import);
     let written = import.finish();
     progress.finish_and_clear();
     if let Err(failure) = read.and(written) {
@@ -124,7 +132,14 @@ fn open(args: &ImportArgs, session: &Session) -> Result<(Box<dyn BufRead>, Progr
     Ok((input, progress))
 }
 
-fn lines(mut input: Box<dyn BufRead>, args: &ImportArgs, import: &mut Import<'_>) -> Result<()> {
+fn records(input: Box<dyn BufRead>, args: &ImportArgs, sink: &mut impl Sink) -> Result<()> {
+    match args.format.unwrap_or_else(|| Format::of(&args.file)) {
+        Format::Jsonl => lines(input, args, sink),
+        Format::Csv => table(input, args, sink),
+    }
+}
+
+fn lines(mut input: Box<dyn BufRead>, args: &ImportArgs, import: &mut impl Sink) -> Result<()> {
     let mut line = String::new();
     for number in 1u64.. {
         line.clear();
@@ -144,7 +159,7 @@ fn lines(mut input: Box<dyn BufRead>, args: &ImportArgs, import: &mut Import<'_>
     Ok(())
 }
 
-fn table(input: Box<dyn BufRead>, args: &ImportArgs, import: &mut Import<'_>) -> Result<()> {
+fn table(input: Box<dyn BufRead>, args: &ImportArgs, import: &mut impl Sink) -> Result<()> {
     let file = &args.file;
     let bad = |error: csv::Error| Failure::Other(format!("{file}: {error}"));
     let mut reader = csv::ReaderBuilder::new().from_reader(input);
@@ -185,6 +200,12 @@ fn row_value(columns: &csv::StringRecord, row: &csv::StringRecord, args: &Import
     format!("{{{}}}", fields.collect::<Vec<_>>().join(",")).into_bytes()
 }
 
+/// Where records go.
+pub(crate) trait Sink {
+    /// Takes a record. What is wrong with it is said here, not for those around it.
+    fn put(&mut self, record: Record) -> Result<()>;
+}
+
 /// Records on their way in.
 pub(crate) struct Import<'a> {
     db: &'a Database,
@@ -215,21 +236,6 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Takes a record. What is wrong with it is said here, not for its whole batch.
-    pub(crate) fn put(&mut self, (key, value): Record) -> Result<()> {
-        let limits = self.db.kv().options();
-        if key.is_empty() || key.len() > limits.max_key_bytes {
-            let (len, max) = (key.len(), limits.max_key_bytes);
-            return Err(siltstone_kv::Error::KeyLength { len, max }.into());
-        }
-        self.batch.put(&self.keyspace, &key, &value);
-        self.batch_bytes += (key.len() + value.len()) as u64;
-        if self.batch.len() as u64 >= self.batch_records || self.batch_bytes >= BATCH_BYTES {
-            self.write()?;
-        }
-        Ok(())
-    }
-
     /// Writes what is left and makes all of it durable.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.write()?;
@@ -246,6 +252,22 @@ impl<'a> Import<'a> {
         self.durable += batch.len() as u64;
         self.commits += 1;
         self.bytes += std::mem::take(&mut self.batch_bytes);
+        Ok(())
+    }
+}
+
+impl Sink for Import<'_> {
+    fn put(&mut self, (key, value): Record) -> Result<()> {
+        let limits = self.db.kv().options();
+        if key.is_empty() || key.len() > limits.max_key_bytes {
+            let (len, max) = (key.len(), limits.max_key_bytes);
+            return Err(siltstone_kv::Error::KeyLength { len, max }.into());
+        }
+        self.batch.put(&self.keyspace, &key, &value);
+        self.batch_bytes += (key.len() + value.len()) as u64;
+        if self.batch.len() as u64 >= self.batch_records || self.batch_bytes >= BATCH_BYTES {
+            self.write()?;
+        }
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use crate::object::Object;
 use crate::session::Session;
 use crate::units::{bytes, plural};
 use clap::Subcommand;
-use siltstone::KeyspaceStats;
+use siltstone::{KeyspaceOptions, KeyspaceStats};
 
 /// What to do with keyspaces.
 #[derive(Debug, Subcommand)]
@@ -95,6 +95,8 @@ fn list(session: &mut Session) -> Result<()> {
                 .field("tables", &tables)
                 .field("bytes", &size)
                 .field("entries", &entries)
+                .field("blob_files", &keyspace.blob_files)
+                .field("blob_bytes", &keyspace.blob_bytes)
                 .field("options", &state.map(|k| &k.options));
             session.out.object(object)?;
             continue;
@@ -105,10 +107,23 @@ fn list(session: &mut Session) -> Result<()> {
             plural(tables, "table", "tables"),
             bytes(size),
             plural(entries, "version", "versions"),
-            state.map_or(String::new(), |k| policy(&k.options.history)),
+            state.map_or(String::new(), |k| settings_of(&k.options)),
         ))?;
     }
     Ok(())
+}
+
+/// The history policy, and what else is not as usual.
+fn settings_of(options: &KeyspaceOptions) -> String {
+    let mut words = policy(&options.history);
+    if let Some(operator) = &options.merge_operator {
+        words += &format!("; merges by {operator}");
+    }
+    if let Some(least) = options.blob_threshold {
+        let least = bytes(least.into());
+        words += &format!("; values from {least} on in blob files");
+    }
+    words
 }
 
 /// Tables, their bytes, and versions in tables and memory.

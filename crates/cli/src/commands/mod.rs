@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod bench;
+pub(crate) mod changes;
 pub(crate) mod checkpoint;
 pub(crate) mod clone;
 pub(crate) mod compact;
@@ -13,13 +14,17 @@ pub(crate) mod flush;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod import;
+pub(crate) mod ingest;
 pub(crate) mod init;
+pub(crate) mod keep_log;
 pub(crate) mod keyspace;
+pub(crate) mod merge;
 pub(crate) mod put;
 pub(crate) mod retained;
 pub(crate) mod scan;
 pub(crate) mod settings;
 pub(crate) mod stats;
+pub(crate) mod txn;
 pub(crate) mod verify;
 
 use crate::args::Command;
@@ -34,6 +39,10 @@ pub(crate) fn run(command: Command, session: &mut Session) -> Result<()> {
         Command::Put(args) => put::run(&args, session),
         Command::Get(args) => get::run(&args, session),
         Command::Delete(args) => delete::run(&args, session),
+        Command::Merge(args) => merge::run(&args, session),
+        Command::Txn(args) => txn::run(&args, session),
+        Command::Changes(args) => changes::run(&args, session),
+        Command::KeepLog(args) => keep_log::run(&args, session),
         Command::Scan(args) => scan::run(&args, session),
         Command::History(args) => history::run(&args, session),
         Command::Import(args) => import::run(&args, session),

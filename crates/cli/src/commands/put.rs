@@ -8,12 +8,13 @@ use crate::failure::{Failure, Result};
 use crate::object::Object;
 use crate::output::Out;
 use crate::session::Session;
-use crate::units::{bytes, duration, line_text, plural, rate};
+use crate::units::{bytes, duration, line_text, parse_duration, plural, rate};
 use clap::Args;
 use siltstone::blocking::{Database, Keyspace};
-use siltstone::{Commit, Durability, KeyspaceOptions, PutStats};
+use siltstone::{Batch, Commit, Durability, Expect, KeyspaceOptions, PutStats};
 use siltstone_storage::{Clock, SystemClock};
 use std::io::{self, BufRead, BufReader, Read};
+use std::time::Duration;
 
 /// Most lines made durable together.
 const GROUP: usize = 256;
@@ -39,6 +40,38 @@ pub(crate) struct PutArgs {
     /// Do not wait for the disk before the end
     #[arg(long)]
     buffered: bool,
+    /// Let the values expire after this time, for example 30s or 7days
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    ttl: Option<Duration>,
+    /// Only if the key is not there
+    #[arg(long, requires = "key", conflicts_with_all = ["if_value", "buffered", "ttl"])]
+    if_absent: bool,
+    /// Only if the key has this value
+    #[arg(long, value_name = "VALUE", requires = "key", conflicts_with_all = ["buffered", "ttl"], allow_hyphen_values = true)]
+    if_value: Option<String>,
+}
+
+impl PutArgs {
+    fn put(
+        &self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        value: &[u8],
+        durability: Durability,
+    ) -> Result<PutStats> {
+        Ok(match (self.ttl, &self.if_value) {
+            (_, Some(expected)) => {
+                keyspace.put_if(key, Expect::Value(expected.as_bytes()), value)?
+            }
+            _ if self.if_absent => keyspace.put_if(key, Expect::Absent, value)?,
+            (Some(ttl), None) => {
+                let mut batch = Batch::new();
+                batch.put_ttl(keyspace, key, value, ttl);
+                keyspace.database().write(&batch, durability)?
+            }
+            (None, None) => keyspace.put_with(key, value, durability)?,
+        })
+    }
 }
 
 pub(crate) fn run(args: &PutArgs, session: &mut Session) -> Result<()> {
@@ -85,7 +118,7 @@ fn one(
         true => (Durability::Buffered, "buffered"),
         false => (Durability::Durable, "durable"),
     };
-    let stats = keyspace.put_with(key.as_bytes(), &value, durability)?;
+    let stats = args.put(keyspace, key.as_bytes(), &value, durability)?;
     if args.ack && !session.out.json() {
         session.out.line(line_text(key.as_bytes()))?;
         session.out.flush()?;
@@ -155,7 +188,9 @@ impl Put<'_> {
         }
         let (key, value) =
             document::from_line(line, &self.args.key_field).map_err(Failure::Other)?;
-        let PutStats { commit, .. } = self.keyspace.put_with(&key, &value, self.durability)?;
+        let PutStats { commit, .. } =
+            self.args
+                .put(&self.keyspace, &key, &value, self.durability)?;
         self.records += 1;
         self.bytes += (key.len() + value.len()) as u64;
         if !self.args.buffered {

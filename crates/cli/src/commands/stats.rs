@@ -13,7 +13,7 @@ use clap::Args;
 use siltstone::blocking::{Reader, Snapshot};
 use siltstone::{KeyspaceStats, LevelStats, Read, Stats};
 use siltstone_kv::DbState;
-use siltstone_storage::Blobs;
+use siltstone_storage::{Blobs, ReaderPins};
 
 /// Longest bar, in columns.
 const BAR: u64 = 24;
@@ -47,6 +47,7 @@ pub(crate) fn run(args: &StatsArgs, session: &mut Session) -> Result<()> {
     let reader = session.reader()?;
     let manifest = reader.kv().manifest();
     let files = Files::of(&*reader.kv().env().blobs)?;
+    let feeds = feeds(&reader)?;
     let mut shown = Vec::new();
     for keyspace in reader.kv().stats().keyspaces {
         if session
@@ -66,9 +67,16 @@ pub(crate) fn run(args: &StatsArgs, session: &mut Session) -> Result<()> {
     }
     let stats = reader.kv().stats();
     if session.out.json() {
-        return objects(&stats, &files, &shown, session);
+        return objects(
+            &stats,
+            &files,
+            feeds,
+            manifest.state.keep_log,
+            &shown,
+            session,
+        );
     }
-    header(&stats, &files, &manifest.state, session)?;
+    header(&stats, &files, feeds, &manifest.state, session)?;
     for (keyspace, deep) in &shown {
         levels(keyspace, session)?;
         amplification(keyspace, deep.as_ref(), session)?;
@@ -85,6 +93,8 @@ struct Files {
     wal_bytes: u64,
     sst_files: u64,
     sst_bytes: u64,
+    blob_files: u64,
+    blob_bytes: u64,
 }
 
 impl Files {
@@ -95,6 +105,7 @@ impl Files {
                 Some("manifest") => (&mut files.manifests, &mut files.manifest_bytes),
                 Some("wal") => (&mut files.wal_files, &mut files.wal_bytes),
                 Some("sst") => (&mut files.sst_files, &mut files.sst_bytes),
+                Some("blob") => (&mut files.blob_files, &mut files.blob_bytes),
                 _ => continue,
             };
             *number += 1;
@@ -104,11 +115,17 @@ impl Files {
     }
 
     fn bytes(&self) -> u64 {
-        self.manifest_bytes + self.wal_bytes + self.sst_bytes
+        self.manifest_bytes + self.wal_bytes + self.sst_bytes + self.blob_bytes
     }
 }
 
-fn header(stats: &Stats, files: &Files, state: &DbState, session: &mut Session) -> Result<()> {
+fn header(
+    stats: &Stats,
+    files: &Files,
+    feeds: u64,
+    state: &DbState,
+    session: &mut Session,
+) -> Result<()> {
     let paint = session.out.paint();
     let url = session.url().to_string();
     session.out.line(format_args!(
@@ -118,8 +135,16 @@ fn header(stats: &Stats, files: &Files, state: &DbState, session: &mut Session) 
         stats.manifest,
         stats.epoch
     ))?;
+    let blobs = match files.blob_files {
+        0 => String::new(),
+        n => format!(
+            ", {} in {}",
+            bytes(files.blob_bytes),
+            plural(n, "blob file", "blob files")
+        ),
+    };
     session.out.line(format_args!(
-        "  files      {} in {}, {} in {}, {} in {}",
+        "  files      {} in {}{blobs}, {} in {}, {} in {}",
         bytes(files.sst_bytes),
         plural(files.sst_files, "table", "tables"),
         bytes(files.wal_bytes),
@@ -138,7 +163,21 @@ fn header(stats: &Stats, files: &Files, state: &DbState, session: &mut Session) 
         "  held       {}, {} waiting for readers",
         plural(state.checkpoints.len() as u64, "checkpoint", "checkpoints"),
         plural(now, "replaced table", "replaced tables"),
-    ))
+    ))?;
+    if feeds > 0 || state.keep_log > 0 {
+        session.out.line(format_args!(
+            "  log        {} following, {} kept for feeds",
+            plural(feeds, "reader", "readers"),
+            bytes(state.keep_log),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Processes that follow the changes beside the writer: their pins hold log.
+fn feeds(reader: &Reader) -> Result<u64> {
+    let pins = ReaderPins::list(reader.kv().env())?;
+    Ok(pins.iter().filter(|pin| pin.log != u64::MAX).count() as u64)
 }
 
 /// A bar for each level, and one for what is in memory.
@@ -224,6 +263,14 @@ fn amplification(
             "  tables     {} to ask at most for a key{compressed}; {}",
             plural(runs(keyspace), "run", "runs"),
             plural(tombstones, "tombstone", "tombstones"),
+        ))?;
+    }
+    if keyspace.blob_files > 0 {
+        session.out.line(format_args!(
+            "  blobs      {} in {}, {:.0} % of it live",
+            bytes(keyspace.blob_bytes),
+            plural(keyspace.blob_files, "file", "files"),
+            keyspace.blob_live_bytes as f64 * 100.0 / keyspace.blob_bytes.max(1) as f64,
         ))?;
     }
     if keyspace.dropped.0 > 0 {
@@ -320,6 +367,8 @@ fn false_positives(snapshot: &Snapshot, reader: &Reader) -> Result<Option<f64>> 
 fn objects(
     stats: &Stats,
     files: &Files,
+    feeds: u64,
+    keep_log: u64,
     shown: &[(KeyspaceStats, Option<Deep>)],
     session: &mut Session,
 ) -> Result<()> {
@@ -333,7 +382,9 @@ fn objects(
         .field("cache_bytes", &stats.cache_bytes)
         .field("cache_capacity", &stats.cache_capacity)
         .field("pinned_bytes", &stats.pinned_bytes)
-        .field("retired_tables", &stats.retired_tables);
+        .field("retired_tables", &stats.retired_tables)
+        .field("feeds", &feeds)
+        .field("keep_log", &keep_log);
     session.out.object(database)?;
     for (keyspace, deep) in shown {
         let mut object = Object::default()

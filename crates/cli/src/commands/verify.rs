@@ -30,11 +30,15 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
         }
     }
     session.out.note(format!(
-        "read manifest {}, {} with {} in {} ({}), and {} in the log, in {} ({} a second)",
+        "read manifest {}, {} with {} in {}{} ({}), and {} in the log, in {} ({} a second)",
         manifest.number,
         plural(report.tables, "table", "tables"),
         plural(report.entries, "entry", "entries"),
         plural(report.blocks, "block", "blocks"),
+        match report.blob_files {
+            0 => String::new(),
+            files => format!(", {}", plural(files, "blob file", "blob files")),
+        },
         bytes(report.bytes),
         plural(report.wal_commits, "commit", "commits"),
         duration(took),

@@ -5,7 +5,7 @@ use super::bill::{self, Step};
 use super::killing::{self, Round};
 use super::writer::JOURNAL;
 use super::{DemoArgs, cities, prove};
-use crate::commands::import::Import;
+use crate::commands::import::{Import, Sink};
 use crate::document::Record;
 use crate::failure::Result;
 use crate::object::Object;

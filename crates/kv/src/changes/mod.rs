@@ -157,19 +157,16 @@ impl Reader {
     /// # Errors
     /// As [`Kv::changes`].
     pub fn changes(&self, after: Commit) -> Result<Changes> {
-        let env = self.env().clone();
-        let pin = ReaderPins::new(env.clone(), self.lease());
+        let pin = ReaderPins::new(self.env().clone(), self.lease());
         // Everything is held until the place is found.
-        pin.hold_log(0)?;
-        self.refresh()?;
-        let current = self.manifest();
-        let start = Start {
-            after,
-            head: self.head(),
-            floor: current.state.wal_floor,
-            epoch: current.epoch,
-        };
-        let tail = LogTail::find(env, start)?;
+        let found = pin
+            .hold_log(0)
+            .map_err(Error::from)
+            .and_then(|()| self.find_tail(after));
+        let tail = found.inspect_err(|_| {
+            // What could not be let go of lapses with its lease.
+            let _ = pin.release();
+        })?;
         let source = Source::Reader {
             reader: self.clone(),
             pin,
@@ -179,6 +176,18 @@ impl Reader {
         let mut changes = Changes::new(source, tail, after);
         changes.hold()?;
         Ok(changes)
+    }
+
+    fn find_tail(&self, after: Commit) -> Result<LogTail> {
+        self.refresh()?;
+        let current = self.manifest();
+        let start = Start {
+            after,
+            head: self.head(),
+            floor: current.state.wal_floor,
+            epoch: current.epoch,
+        };
+        LogTail::find(self.env().clone(), start)
     }
 }
 

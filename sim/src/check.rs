@@ -1,99 +1,149 @@
 //! Compares answers with the model.
 
-use crate::model::{Key, Map, key_bytes, value_bytes};
-use siltstone_kv::{Error, KeyRange, Order, Read, ScanOptions};
+use crate::commit::range_bytes;
+use crate::model::Answer;
+use crate::values::{Key, key_bytes};
+use siltstone_kv::{Error, Order, Read, ScanOptions};
+use siltstone_storage::Error as StorageError;
 use std::ops::Bound;
 
 pub(crate) type Checked = Result<(), String>;
 
-/// An error that a read may answer with instead of the right answer.
-pub(crate) fn may_be(error: &Error, map: &Map, faulty: bool) -> bool {
-    match error {
-        Error::Truncated { .. } => map.limited,
-        Error::Storage(siltstone_storage::Error::Io { .. } | siltstone_storage::Error::Crashed) => {
-            faulty
+/// What a read may answer with instead of the right answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowed {
+    /// Versions may have been thinned.
+    pub(crate) truncated: bool,
+    /// A planned fault is about.
+    pub(crate) faults: bool,
+}
+
+impl Allowed {
+    fn error(self, error: &Error) -> bool {
+        match error {
+            Error::Truncated { .. } => self.truncated,
+            Error::Storage(StorageError::Io { .. } | StorageError::Crashed) => self.faults,
+            _ => false,
         }
-        _ => false,
     }
 }
 
-/// Compares one key at `commit`.
-pub(crate) fn point(read: &impl Read, map: &Map, key: Key, commit: u64, faulty: bool) -> Checked {
-    let expected = map
-        .get(key, commit)
-        .map(|written| value_bytes(key, written));
+fn shown(value: Option<&[u8]>) -> String {
+    match value {
+        None => "nothing".into(),
+        Some(bytes) => format!("{} bytes {:?}", bytes.len(), &bytes[..bytes.len().min(24)]),
+    }
+}
+
+/// Compares one key.
+pub(crate) fn point(read: &impl Read, key: Key, expected: &Answer, allowed: Allowed) -> Checked {
     match read.get(&key_bytes(key)) {
-        Ok(found) if found.as_deref() == expected.as_deref() => Ok(()),
+        Ok(found) if expected.is(found.as_deref()) => Ok(()),
         Ok(found) => Err(format!(
-            "get {key} at {commit}: found {:?}, expected commit {:?}",
-            found.map(|bytes| bytes.iter().take(8).copied().collect::<Vec<_>>()),
-            map.get(key, commit),
+            "get {key}: found {}, expected {}{}",
+            shown(found.as_deref()),
+            shown(expected.value.as_deref()),
+            match expected.is_certain() {
+                true => "",
+                false => " or expired",
+            },
         )),
-        Err(error) if may_be(&error, map, faulty) => Ok(()),
-        Err(error) => Err(format!("get {key} at {commit}: {error}")),
+        Err(error) if allowed.error(&error) => Ok(()),
+        Err(error) => Err(format!("get {key}: {error}")),
     }
 }
 
-/// Compares the rows between two keys at `commit`, or the first `limit` of them.
+/// A scan from the first key to the one before the second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    pub(crate) from: Key,
+    pub(crate) to: Key,
+    pub(crate) order: Order,
+    pub(crate) limit: usize,
+}
+
+/// Compares the rows of a range, or the first of them, with what `expected` says of each key.
 pub(crate) fn range(
     read: &impl Read,
-    map: &Map,
-    (from, to): (Key, Key),
-    order: Order,
-    limit: usize,
-    commit: u64,
-    faulty: bool,
+    range: Range,
+    expected: impl Fn(Key) -> Answer,
+    allowed: Allowed,
 ) -> Checked {
-    let expected = map.rows(commit).filter(|(key, _)| (from..to).contains(key));
-    let expected: Vec<_> = match order {
-        Order::Forward => expected.take(limit).collect(),
-        Order::Reverse => expected.rev().take(limit).collect(),
-    };
-    let (start, end) = (key_bytes(from), key_bytes(to));
+    let Range {
+        from,
+        to,
+        order,
+        limit,
+    } = range;
+    let (start, end) = range_bytes(from, to);
     let bounds = (
         Bound::Included(start.as_slice()),
         Bound::Excluded(end.as_slice()),
     );
-    debug_assert!(KeyRange::new(bounds.0, bounds.1).is_ok());
     let options = ScanOptions {
         order,
         ..ScanOptions::default()
     };
     let mut scan = match read.scan_with::<&[u8]>(bounds, options) {
         Ok(scan) => scan,
-        Err(error) if may_be(&error, map, faulty) => return Ok(()),
-        Err(error) => return Err(format!("scan at {commit}: {error}")),
+        Err(error) if allowed.error(&error) => return Ok(()),
+        Err(error) => return Err(format!("scan: {error}")),
     };
-    for (at, (key, written)) in expected.iter().enumerate() {
-        if !scan.next() {
-            return match scan.error() {
-                Some(error) if may_be(error, map, faulty) => Ok(()),
-                error => Err(format!(
-                    "scan {from}..{to} {order:?} at {commit}: ended after {at} of {} rows: {error:?}",
-                    expected.len()
-                )),
-            };
+    let place = |key: usize| match order {
+        Order::Forward => from + key as Key,
+        Order::Reverse => to - 1 - key as Key,
+    };
+    let mut rows = 0;
+    // The row that the scan stands on has not been compared yet.
+    let mut waiting = false;
+    let mut more = true;
+    for key in (0..usize::from(to - from)).map(place) {
+        if rows == limit {
+            return Ok(());
         }
-        if scan.key() != key_bytes(*key) || scan.value() != value_bytes(*key, *written) {
+        let answer = expected(key);
+        if answer.is_nothing() {
+            continue;
+        }
+        if more && !waiting {
+            more = scan.next();
+            waiting = more;
+            if !more && let Some(error) = scan.error() {
+                return match allowed.error(error) {
+                    true => Ok(()),
+                    false => Err(format!("scan {range:?}, row {rows}: {error}")),
+                };
+            }
+        }
+        let met = waiting && scan.key() == key_bytes(key);
+        let found = met.then(|| scan.value());
+        if !answer.is(found) {
+            let at = waiting.then(|| scan.key().to_vec());
             return Err(format!(
-                "scan {from}..{to} {order:?} at {commit}, row {at}: found {:?} written by {:?}, expected {key} written by {written}",
-                scan.key(),
-                scan.value().get(..8),
+                "scan {range:?}, row {rows} at {at:?}: key {key} is {}, expected {}",
+                shown(found),
+                shown(answer.value.as_deref()),
             ));
         }
-        if scan.stats().rows != at as u64 + 1 {
-            return Err(format!(
-                "scan: {} rows counted after {}",
-                scan.stats().rows,
-                at + 1
-            ));
+        if met {
+            waiting = false;
+            rows += 1;
+            if scan.stats().rows != rows as u64 {
+                return Err(format!(
+                    "scan: {} rows counted after {rows}",
+                    scan.stats().rows
+                ));
+            }
         }
     }
-    if expected.len() < limit && scan.next() {
+    if rows < limit && (waiting || more && scan.next()) {
         return Err(format!(
-            "scan {from}..{to} {order:?} at {commit}: one row too many, {:?}",
+            "scan {range:?}: one row too many, {:?}",
             scan.key()
         ));
     }
-    Ok(())
+    match scan.error() {
+        Some(error) if !allowed.error(error) => Err(format!("scan {range:?}, end: {error}")),
+        _ => Ok(()),
+    }
 }

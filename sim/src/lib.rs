@@ -1,12 +1,23 @@
 //! Seeded simulation of a whole database: one thread, a store in memory that crashes and fails by
 //! plan, and a model beside it that every answer is compared with. The same seed gives the same run.
 //!
-//! [`run`] is all that is needed; `world` makes the operations, `model` knows the right answers,
-//! `check` compares.
+//! [`run`] is all that is needed. `world` picks the operations and holds what is open; `life` opens,
+//! crashes and plans faults; `writes`, `transactions`, `reads`, `upkeep`, `readers` and `feeds` are the
+//! operations; `model`, `commit` and `records` know the right answers; `check` compares.
 
 mod check;
+mod commit;
+mod feeds;
+mod life;
 mod model;
+mod readers;
+mod reads;
+mod records;
+mod transactions;
+mod upkeep;
+mod values;
 mod world;
+mod writes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
@@ -23,7 +34,7 @@ pub struct Settings {
 }
 
 /// What a run came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Hash over every operation and its answer.
     pub trace: u64,
@@ -35,6 +46,18 @@ pub struct Report {
     pub checks: u64,
     /// Planned errors that were met, crashes among them.
     pub faults: u64,
+    /// Transactions that committed something.
+    pub transactions: u64,
+    /// Transactions that met a conflict.
+    pub conflicts: u64,
+    /// Transactions that were ended since they stood idle.
+    pub expired: u64,
+    /// Commits delivered by change feeds.
+    pub delivered: u64,
+    /// Feeds that were told to start again since the log was gone.
+    pub gone: u64,
+    /// Writers that were replaced by another.
+    pub takeovers: u64,
 }
 
 /// A difference between database and model.

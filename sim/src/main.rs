@@ -47,10 +47,16 @@ fn main() -> ExitCode {
         });
         match done {
             Ok(report) => println!(
-                "seed {seed}: {} operations, {} commits, {} reopenings, {} faults, {} answers compared, 0 differences, trace {:016x}",
+                "seed {seed}: {} operations, {} commits, {} transactions ({} conflicts, {} expired), {} delivered ({} gone), {} reopenings, {} takeovers, {} faults, {} answers compared, 0 differences, trace {:016x}",
                 arguments.ops,
                 report.commits,
+                report.transactions,
+                report.conflicts,
+                report.expired,
+                report.delivered,
+                report.gone,
                 report.reopens,
+                report.takeovers,
                 report.faults,
                 report.checks,
                 report.trace,

@@ -1,12 +1,41 @@
-//! What the database must answer: every version of every key of every keyspace.
+//! What the database must answer: every version of every key of a keyspace, so its contents at
+//! every commit.
 
+use crate::commit::{Entry, append};
+use crate::values::Key;
+use siltstone_storage::Timestamp;
 use std::collections::BTreeMap;
 
-/// A key, by number.
-pub(crate) type Key = u16;
+/// The time that reads are made at. A value that expires after `now` and up to `latest` may be gone
+/// already: the clock was further once, or will be before the read is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) now: Timestamp,
+    pub(crate) latest: Timestamp,
+}
 
-/// The versions of one key: commit, and whether it wrote a value.
-type Versions = Vec<(u64, bool)>;
+/// What a key must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) value: Option<Vec<u8>>,
+    /// Right as well, when a value is about to expire.
+    pub(crate) or: Option<Option<Vec<u8>>>,
+}
+
+impl Answer {
+    pub(crate) fn is(&self, found: Option<&[u8]>) -> bool {
+        self.value.as_deref() == found || self.or.as_ref().is_some_and(|or| or.as_deref() == found)
+    }
+
+    pub(crate) fn is_certain(&self) -> bool {
+        self.or.is_none()
+    }
+
+    /// Certainly nothing.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.value.is_none() && self.or.is_none()
+    }
+}
 
 /// One keyspace.
 #[derive(Debug, Clone, Default)]
@@ -15,39 +44,113 @@ pub(crate) struct Map {
     pub(crate) window: u64,
     /// Versions inside the window may be thinned: the policy has, or had, such limits.
     pub(crate) limited: bool,
-    versions: BTreeMap<Key, Versions>,
+    /// It has the operator that appends.
+    pub(crate) merges: bool,
+    /// The versions of each key, oldest first.
+    versions: BTreeMap<Key, Vec<(u64, Entry)>>,
 }
 
 impl Map {
-    pub(crate) fn new(window: u64, limited: bool) -> Self {
+    pub(crate) fn new(window: u64, limited: bool, merges: bool) -> Self {
         Self {
             window,
             limited,
+            merges,
             versions: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn write(&mut self, key: Key, commit: u64, put: bool) {
+    pub(crate) fn write(&mut self, key: Key, commit: u64, entry: Entry) {
         let versions = self.versions.entry(key).or_default();
         match versions.last_mut() {
-            Some(last) if last.0 == commit => last.1 = put,
-            _ => versions.push((commit, put)),
+            Some(last) if last.0 == commit => last.1 = entry,
+            _ => versions.push((commit, entry)),
         }
     }
 
-    /// The commit whose value `key` has at `commit`.
-    pub(crate) fn get(&self, key: Key, commit: u64) -> Option<u64> {
-        let versions = self.versions.get(&key)?;
-        let after = versions.partition_point(|(c, _)| *c <= commit);
-        let (written, put) = versions[after.checked_sub(1)?];
-        put.then_some(written)
+    pub(crate) fn delete_range(&mut self, from: Key, to: Key, commit: u64) {
+        for versions in self.versions.range_mut(from..to).map(|(_, v)| v) {
+            versions.push((commit, Entry::Delete));
+        }
     }
 
-    /// All keys that have a value at `commit`, with the commit that wrote it.
-    pub(crate) fn rows(&self, commit: u64) -> impl DoubleEndedIterator<Item = (Key, u64)> {
-        self.versions
-            .keys()
-            .filter_map(move |key| Some((*key, self.get(*key, commit)?)))
+    /// The commit that wrote `key` last.
+    pub(crate) fn newest(&self, key: Key) -> u64 {
+        let versions = self.versions.get(&key);
+        versions.and_then(|all| all.last()).map_or(0, |last| last.0)
+    }
+
+    /// The commit that wrote a key of `from..to` last.
+    pub(crate) fn newest_in(&self, from: Key, to: Key) -> u64 {
+        let keys = self.versions.range(from..to);
+        keys.filter_map(|(_, all)| Some(all.last()?.0))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// What `key` holds at `commit`.
+    pub(crate) fn get(&self, key: Key, commit: u64, times: Times) -> Answer {
+        self.get_with(key, commit, times, None)
+    }
+
+    /// As [`Map::get`], with an entry that stands above all versions.
+    pub(crate) fn get_with(
+        &self,
+        key: Key,
+        commit: u64,
+        times: Times,
+        above: Option<&Entry>,
+    ) -> Answer {
+        let all = self.versions.get(&key).map_or(&[][..], |all| all);
+        let upto = all.partition_point(|(c, _)| *c <= commit);
+        let below = all[..upto].iter().rev().map(|(_, entry)| entry);
+        let mut operands: Vec<&[u64]> = Vec::new();
+        let mut base = None;
+        for entry in above.into_iter().chain(below) {
+            match entry {
+                Entry::Merge(more) => operands.push(more),
+                other => {
+                    base = Some(other);
+                    break;
+                }
+            }
+        }
+        let finish = |base: Option<Vec<u8>>| {
+            if operands.is_empty() {
+                return base;
+            }
+            let mut value = base.unwrap_or_default();
+            for more in operands.iter().rev() {
+                append(&mut value, more);
+            }
+            Some(value)
+        };
+        let (value, may_be_gone) = match base {
+            None | Some(Entry::Delete | Entry::Merge(_)) => (None, false),
+            Some(Entry::Anew(all)) => {
+                let mut value = Vec::new();
+                append(&mut value, all);
+                (Some(value), false)
+            }
+            Some(Entry::Put {
+                value,
+                appended,
+                expires,
+            }) => {
+                let gone = |at: Timestamp| expires.is_some_and(|expires| expires <= at);
+                match gone(times.now) {
+                    true => (None, false),
+                    false => {
+                        let bytes = Entry::value(key, *value, appended);
+                        (Some(bytes), gone(times.latest))
+                    }
+                }
+            }
+        };
+        Answer {
+            value: finish(value),
+            or: may_be_gone.then(|| finish(None)),
+        }
     }
 
     /// Forgets what was written after `head`.
@@ -58,31 +161,4 @@ impl Map {
             }
         }
     }
-}
-
-/// The bytes of a key: of different lengths, with bytes that are awkward to order.
-pub(crate) fn key_bytes(key: Key) -> Vec<u8> {
-    let mut bytes = vec![b'k'];
-    bytes.extend_from_slice(&(key / 3).to_be_bytes());
-    bytes.extend(std::iter::repeat_n(
-        [0x00, 0x61, 0xff][usize::from(key % 3)],
-        usize::from(key % 3),
-    ));
-    bytes
-}
-
-/// The value that `commit` writes to `key`.
-pub(crate) fn value_bytes(key: Key, commit: u64) -> Vec<u8> {
-    let mixed = (commit ^ u64::from(key) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let len = match mixed >> 60 {
-        0 => 0,
-        1..=13 => mixed >> 32 & 0x3f,
-        _ => mixed >> 32 & 0x3ff,
-    };
-    let mut bytes = commit.to_be_bytes().to_vec();
-    bytes.resize(8 + len as usize, (mixed >> 16) as u8);
-    if mixed >> 60 == 0 && commit.is_multiple_of(7) {
-        bytes.clear();
-    }
-    bytes
 }

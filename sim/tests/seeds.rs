@@ -16,6 +16,11 @@ fn s75_short_runs_of_several_seeds_show_no_difference() {
     for seed in 1..7 {
         let report = run_seed(seed, 6_000, seed % 2 == 0);
         assert!(report.commits > 1_000 && report.reopens > 5, "{report:?}");
+        assert!(
+            report.transactions > 10 && report.conflicts > 10,
+            "{report:?}"
+        );
+        assert!(report.delivered > 1_000, "{report:?}");
     }
 }
 

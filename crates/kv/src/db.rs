@@ -9,6 +9,7 @@ use crate::core::Core;
 use crate::error::{Error, Result, show_key};
 use crate::memtable::Memtable;
 use crate::open::OpenStats;
+use crate::operator;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::pipeline::{Submitted, Write};
 use crate::read::{KeyRange, Read, ReadAt, ViewRef, check_key, operator_of};
@@ -166,12 +167,14 @@ impl Kv {
         let core = &self.inner.core;
         batch.settled(|id| {
             let keyspace = core.keyspaces.read().get(&id).cloned();
-            // Writes to a keyspace that was dropped go nowhere, whatever they say.
-            let (options, name) = match &keyspace {
-                Some(keyspace) => (keyspace.view.load().options.clone(), keyspace.name.as_str()),
-                None => Default::default(),
-            };
-            operator_of(&options, &core.shared.options, name)
+            match &keyspace {
+                Some(keyspace) => {
+                    let options = &keyspace.view.load().options;
+                    operator_of(options, &core.shared.options, &keyspace.name)
+                }
+                // Writes to a keyspace that was dropped go nowhere, whatever they say.
+                None => Ok(operator::anything()),
+            }
         })
     }
 

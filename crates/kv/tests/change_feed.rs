@@ -9,7 +9,7 @@ use siltstone_kv::{
     Background, Batch, ChangeKind, ChangeSet, Changes, Commit, Durability, Error, KeyRange,
     KeyspaceOptions, Kv, Options, Reader,
 };
-use siltstone_storage::{Env, MemBlobs};
+use siltstone_storage::{Blobs, Env, MemBlobs};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::thread;
@@ -144,6 +144,36 @@ fn a_feed_goes_on_where_it_stopped_also_after_flushes_and_restarts() {
         let mut changes = db.kv.changes(position).unwrap();
         delivered.extend(commits(&drain(&mut changes)));
         assert_eq!(delivered, (1..=160).collect::<Vec<_>>(), "bucket {bucket}");
+    }
+}
+
+#[test]
+fn a_feed_passes_a_log_file_that_a_crash_tore_before_its_header_was_whole() {
+    for torn in [0, 9, 23, 39] {
+        let db = Db::new();
+        db.kv.keep_log(1 << 30).unwrap();
+        db.put("before", "1");
+        let mut near = db.kv.changes(Commit::ZERO).unwrap();
+        assert_eq!(drain(&mut near).len(), 1);
+        drop(near);
+        let db = db.power_cut();
+        // The next file was begun when the power went, and its version byte was hit as well.
+        let last = common::files(&db.mem, "wal/").pop_last().unwrap();
+        let mut header = db.mem.get(&last).unwrap()[..torn].to_vec();
+        if let Some(byte) = header.get_mut(8) {
+            *byte ^= 0x5a;
+        }
+        let number: u64 = last[4..24].parse().unwrap();
+        let next = format!("wal/{:020}.wal", number + 1);
+        let db = db.power_cut();
+        db.mem.delete(&next).unwrap();
+        db.mem.put(&next, &header).unwrap();
+        let db = db.power_cut();
+        db.put("behind", "2");
+        let mut near = db.kv.changes(Commit::ZERO).unwrap();
+        assert_eq!(commits(&drain(&mut near)), [1, 2], "{torn} bytes");
+        let mut far = reader(&db.mem).changes(Commit(1)).unwrap();
+        assert_eq!(commits(&drain(&mut far)), [2], "{torn} bytes");
     }
 }
 

@@ -6,7 +6,8 @@ mod common;
 
 use common::{Db, files, roomy_options, rows, simulated};
 use siltstone_kv::{
-    Background, Commit, Durability, Error, History, KeyspaceOptions, Kv, Options, Read, Reader,
+    Background, Commit, Durability, Error, History, Isolation, KeyspaceOptions, Kv, Options, Read,
+    Reader,
 };
 use siltstone_storage::{Blobs, CallKind, Env, MemBlobs};
 use std::sync::Arc;
@@ -116,6 +117,26 @@ fn a_reader_and_its_writer_run_together() {
         done.store(true, Ordering::Relaxed);
     });
     kv.close().unwrap();
+}
+
+#[test]
+fn writes_of_every_kind_to_a_dropped_keyspace_go_nowhere() {
+    let merging = KeyspaceOptions {
+        merge_operator: Some("counter".into()),
+        ..KeyspaceOptions::default()
+    };
+    let db = Db::with(roomy_options(), KeyspaceOptions::default());
+    let side = db.kv.create_keyspace("side", merging).unwrap();
+    let txn = db.kv.begin(Isolation::Serializable).unwrap();
+    txn.merge(&side, b"n", b"1").unwrap();
+    txn.put(&db.default(), b"k", b"v").unwrap();
+    db.kv.drop_keyspace("side").unwrap();
+    txn.commit().unwrap();
+    side.merge(b"n", b"1").unwrap();
+    assert_eq!(db.rows(), [("k".to_string(), "v".to_string())]);
+    let db = db.reopen();
+    assert_eq!(db.rows().len(), 1);
+    assert_eq!(db.kv.head(), Commit(2));
 }
 
 #[test]

@@ -182,6 +182,15 @@ impl FaultyBlobs {
                 partly(bytes.min(call.bytes));
                 Err(failed(call, "it half happened"))
             }
+            Some(Injected::NoSpace) => {
+                partly(call.bytes / 2);
+                Err(Error::Io {
+                    name: call.name.clone(),
+                    operation: call.kind.name(),
+                    kind: io::ErrorKind::StorageFull,
+                    message: format!("planned failure of call {}: no space left", call.number),
+                })
+            }
             Some(Injected::Crash) => {
                 partly(call.bytes / 2);
                 Err(Error::Crashed)

@@ -21,22 +21,25 @@ pub struct MemBlobs {
 enum Entry {
     /// Written whole, durable.
     Whole(Bytes),
-    /// A log: how much of it is durable.
-    Log { bytes: Vec<u8>, synced: usize },
+    /// A log, shared with those who read it: how much of it is durable.
+    Log {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        synced: usize,
+    },
 }
 
 impl Entry {
     fn bytes(&self) -> Bytes {
         match self {
             Entry::Whole(bytes) => bytes.clone(),
-            Entry::Log { bytes, .. } => Bytes::copy_from_slice(bytes),
+            Entry::Log { bytes, .. } => Bytes::copy_from_slice(&bytes.lock()),
         }
     }
 
     fn len(&self) -> u64 {
         match self {
             Entry::Whole(bytes) => bytes.len() as u64,
-            Entry::Log { bytes, .. } => bytes.len() as u64,
+            Entry::Log { bytes, .. } => bytes.lock().len() as u64,
         }
     }
 }
@@ -64,6 +67,7 @@ impl MemBlobs {
             let entry = match entry {
                 Entry::Whole(bytes) => Entry::Whole(bytes.clone()),
                 Entry::Log { bytes, synced } => {
+                    let bytes = bytes.lock();
                     let torn = choose(bytes.len() - synced);
                     let mut bytes = bytes[..synced + torn].to_vec();
                     let hit = choose(torn);
@@ -71,6 +75,7 @@ impl MemBlobs {
                         bytes[synced + hit - 1] ^= 0x5a;
                     }
                     let synced = bytes.len();
+                    let bytes = Arc::new(Mutex::new(bytes));
                     Entry::Log { bytes, synced }
                 }
             };
@@ -100,7 +105,7 @@ impl MemBlobs {
                 changed[offset] ^= 0x01;
                 *bytes = Bytes::from(changed);
             }
-            Entry::Log { bytes, .. } => bytes[offset] ^= 0x01,
+            Entry::Log { bytes, .. } => bytes.lock()[offset] ^= 0x01,
         }
     }
 
@@ -162,10 +167,18 @@ impl Blobs for MemBlobs {
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn BlobReader>> {
-        Ok(Arc::new(MemReader {
-            name: name.to_string(),
-            bytes: self.get(name)?,
-        }))
+        check_name(name)?;
+        let inner = self.inner.lock();
+        let bytes = match inner.get(name) {
+            Some(Entry::Whole(bytes)) => Opened::Whole(bytes.clone()),
+            Some(Entry::Log { bytes, .. }) => {
+                let size = bytes.lock().len();
+                Opened::Log(bytes.clone(), size)
+            }
+            None => return Err(self.not_found(name)),
+        };
+        let name = name.to_string();
+        Ok(Arc::new(MemReader { name, bytes }))
     }
 
     fn create(&self, name: &str) -> Result<Box<dyn BlobWriter>> {
@@ -197,7 +210,7 @@ impl Blobs for MemBlobs {
 
     fn sync(&self, name: &str) -> Result<()> {
         match self.inner.lock().get_mut(name) {
-            Some(Entry::Log { bytes, synced }) => *synced = bytes.len(),
+            Some(Entry::Log { bytes, synced }) => *synced = bytes.lock().len(),
             Some(Entry::Whole(_)) => {}
             None => return Err(self.not_found(name)),
         }
@@ -217,7 +230,7 @@ impl Blobs for MemBlobs {
             });
         }
         let log = Entry::Log {
-            bytes: Vec::new(),
+            bytes: Arc::default(),
             synced: 0,
         };
         let mut inner = self.inner.lock();
@@ -236,21 +249,35 @@ impl Blobs for MemBlobs {
 #[derive(Debug)]
 struct MemReader {
     name: String,
-    bytes: Bytes,
+    bytes: Opened,
+}
+
+#[derive(Debug)]
+enum Opened {
+    Whole(Bytes),
+    /// With its size when it was opened.
+    Log(Arc<Mutex<Vec<u8>>>, usize),
 }
 
 impl BlobReader for MemReader {
     fn read(&self, offset: u64, len: usize, _wait: Wait) -> Result<Bytes> {
-        let size = self.bytes.len() as u64;
+        let size = self.size();
         if offset.checked_add(len as u64).is_none_or(|end| end > size) {
             return Err(short_read(&self.name, size, offset, len));
         }
         let start = offset as usize;
-        Ok(self.bytes.slice(start..start + len))
+        let range = start..start + len;
+        Ok(match &self.bytes {
+            Opened::Whole(bytes) => bytes.slice(range),
+            Opened::Log(bytes, _) => Bytes::copy_from_slice(&bytes.lock()[range]),
+        })
     }
 
     fn size(&self) -> u64 {
-        self.bytes.len() as u64
+        match &self.bytes {
+            Opened::Whole(bytes) => bytes.len() as u64,
+            Opened::Log(_, size) => *size as u64,
+        }
     }
 }
 
@@ -284,7 +311,7 @@ impl MemAppender {
     fn with_log(&self, change: impl FnOnce(&mut Vec<u8>, &mut usize)) -> Result<()> {
         match self.blobs.inner.lock().get_mut(&self.name) {
             Some(Entry::Log { bytes, synced }) => {
-                change(bytes, synced);
+                change(&mut bytes.lock(), synced);
                 Ok(())
             }
             _ => Err(self.blobs.not_found(&self.name)),

@@ -269,3 +269,31 @@ fn a_crash_inside_a_hook_stops_the_call_around_it() {
     assert!(matches!(store.put("a", b"x"), Err(Error::Crashed)));
     assert!(inner.get("a").is_err());
 }
+
+#[test]
+fn a_full_disk_refuses_what_needs_room_and_nothing_else_until_there_is_room() {
+    let (store, inner, _) = faulty(FaultPlan::default());
+    store.put("old", b"1234").unwrap();
+    let mut log = store.append("log", 0).unwrap();
+    let now = store.calls();
+    store.set_plan(FaultPlan {
+        full: now + 1..now + 7,
+        ..FaultPlan::default()
+    });
+    let is_full = |error: Error| {
+        let full = std::io::ErrorKind::StorageFull;
+        assert!(
+            matches!(&error, Error::Io { kind, .. } if *kind == full),
+            "{error}"
+        );
+    };
+    is_full(store.put("new", b"1234").unwrap_err());
+    is_full(store.put_if_absent("new", b"1234").map(|_| ()).unwrap_err());
+    is_full(log.append(b"0123456789").unwrap_err());
+    is_full(store.create("new").map(|_| ()).unwrap_err());
+    assert_eq!(store.get("old").unwrap(), Bytes::from_static(b"1234"));
+    store.delete("old").unwrap();
+    store.put("new", b"1234").unwrap();
+    assert_eq!(inner.get("new").unwrap(), Bytes::from_static(b"1234"));
+    assert_eq!(inner.get("log").unwrap(), Bytes::from_static(b"01234"));
+}

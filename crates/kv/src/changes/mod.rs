@@ -33,7 +33,8 @@ pub struct ChangeSet {
     pub commit: Commit,
     /// When it was logged, by the writer's clock.
     pub time: Timestamp,
-    /// What it wrote: deletions of ranges first, then one change a key.
+    /// What it wrote: deletions of ranges first, then writes of keys; of two to one key the later
+    /// counts.
     pub changes: Vec<Change>,
 }
 

@@ -191,7 +191,7 @@ impl LogTail {
             };
         }
         let next = self.file + 1;
-        if self.header_of(next)?.is_none() {
+        if self.header_of(next)?.is_none() && !self.is_torn(next)? {
             // Deleted together with this file, had this one not been held.
             return match next < log.floor && self.open(next)?.is_none() {
                 true => Err(self.lost(log)?),
@@ -204,6 +204,14 @@ impl LogTail {
         }
         self.go_to(next);
         Ok(true)
+    }
+
+    /// True for a file that a crash tore before its header was whole: it stays empty, and the next
+    /// writer went on behind it.
+    fn is_torn(&self, file: u64) -> Result<bool> {
+        Ok(self.env.blobs.can_append()
+            && self.open(file)?.is_some()
+            && self.open(file + 1)?.is_some())
     }
 
     /// The error for a place whose file is gone.

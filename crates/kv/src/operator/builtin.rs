@@ -8,6 +8,11 @@ use std::sync::Arc;
 /// The names of the built-in operators.
 pub const BUILT_IN: [&str; 5] = ["counter", "append", "max", "set-union", "json-merge-patch"];
 
+/// One that takes every operand, for writes that go nowhere.
+pub(crate) fn anything() -> Arc<dyn MergeOperator> {
+    Arc::new(Append)
+}
+
 pub(super) fn find(name: &str) -> Option<Arc<dyn MergeOperator>> {
     Some(match name {
         "counter" => Arc::new(Counter),

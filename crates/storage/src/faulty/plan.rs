@@ -55,6 +55,11 @@ impl CallKind {
         }
     }
 
+    /// True when it may need more of the disk.
+    fn takes_room(self) -> bool {
+        self.hands_over_bytes() || matches!(self, Self::Create | Self::Finish | Self::OpenAppend)
+    }
+
     fn hands_over_bytes(self) -> bool {
         matches!(
             self,
@@ -76,6 +81,8 @@ pub enum Injected {
         /// Bytes that get through.
         bytes: usize,
     },
+    /// The disk is full: of an append the first half gets through, anything else does not happen.
+    NoSpace,
     /// It takes this much longer.
     Delay(Duration),
     /// The machine stops here.
@@ -132,6 +139,9 @@ pub struct FaultPlan {
     pub delay_max: Duration,
     /// The faults of single calls, by number, counted from 1. They come before the chances.
     pub at: BTreeMap<u64, Injected>,
+    /// The numbers of the calls for which the disk is full: those that need room fail. They come
+    /// before the chances.
+    pub full: std::ops::Range<u64>,
 }
 
 impl FaultPlan {
@@ -153,6 +163,9 @@ impl FaultPlan {
     pub(super) fn fault(&self, number: u64, kind: CallKind, bytes: usize) -> Option<Injected> {
         if let Some(fault) = self.at.get(&number) {
             return Some(*fault);
+        }
+        if self.full.contains(&number) && kind.takes_room() {
+            return Some(Injected::NoSpace);
         }
         // The numbers of one call do not depend on those drawn for another.
         let mut rng = fastrand::Rng::with_seed(self.seed.wrapping_add(number << 20));

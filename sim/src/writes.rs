@@ -90,7 +90,8 @@ impl World {
         let holds = self.model[&name].get(key, head, times);
         self.nonces += 1;
         let nonce = self.nonces;
-        let other = value_bytes(key, nonce + 1_000_000_000);
+        // No value has one byte.
+        let other = [0xee];
         // What is there, or what is not.
         let right = self.rng.u8(0..3) > 0;
         let expect = match (&holds.value, right) {
@@ -123,7 +124,10 @@ impl World {
                 return Err(format!("{name}: a condition on {key} that holds: {found}"));
             }
             Ok(_) if !right && certain => {
-                return Err(format!("{name}: a condition on {key} that does not hold"));
+                return Err(format!(
+                    "{name}: a condition on {key} that does not hold, as it holds {:?}",
+                    holds.value
+                ));
             }
             _ => {}
         }

@@ -178,6 +178,32 @@ fn a_feed_passes_a_log_file_that_a_crash_tore_before_its_header_was_whole() {
 }
 
 #[test]
+fn a_feed_whose_lease_lapsed_goes_on_when_all_that_is_gone_was_delivered() {
+    let db = Db::with(small_options(), KeyspaceOptions::default());
+    let mut far = reader(&db.mem).changes(Commit::ZERO).unwrap();
+    db.put("a", "1");
+    assert_eq!(commits(&drain(&mut far)), [1]);
+    // By the writer's clock the pin has lapsed: the file goes, and with it nothing new.
+    db.clock.advance(Duration::from_secs(100));
+    db.kv.flush().unwrap();
+    assert!(drain(&mut far).is_empty());
+    db.put("b", "2");
+    assert_eq!(commits(&drain(&mut far)), [2]);
+    // Here something new is lost, and it says so.
+    db.put("c", "3");
+    db.clock.advance(Duration::from_secs(100));
+    db.kv.flush().unwrap();
+    db.put("d", "4");
+    assert!(matches!(
+        far.try_next(),
+        Err(Error::ChangesGone {
+            after: Commit(2),
+            oldest: Commit(3)
+        })
+    ));
+}
+
+#[test]
 fn an_open_feed_holds_the_log_that_it_has_still_to_read() {
     let db = Db::with(small_options(), KeyspaceOptions::default());
     let mut near = db.kv.changes(Commit::ZERO).unwrap();

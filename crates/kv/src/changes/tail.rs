@@ -186,7 +186,7 @@ impl LogTail {
             // Not there yet, or gone: only what recovery does not need is ever deleted. Of a
             // bucket's records, which are uploaded side by side, a later one may be there first.
             return match self.file < log.floor {
-                true => Err(self.lost(log)?),
+                true => self.pass_over(log),
                 false => Ok(false),
             };
         }
@@ -194,7 +194,7 @@ impl LogTail {
         if self.header_of(next)?.is_none() && !self.is_torn(next)? {
             // Deleted together with this file, had this one not been held.
             return match next < log.floor && self.open(next)?.is_none() {
-                true => Err(self.lost(log)?),
+                true => self.pass_over(log),
                 false => Ok(false),
             };
         }
@@ -214,26 +214,34 @@ impl LogTail {
             && self.open(file + 1)?.is_some())
     }
 
-    /// The error for a place whose file is gone.
-    fn lost(&self, log: &Log) -> Result<Error> {
+    /// Goes on behind files that are gone; fails when they held something still to be handed out.
+    fn pass_over(&mut self, log: &Log) -> Result<bool> {
         let blobs = self.env.blobs.list("wal/")?;
         let later = blobs.iter().filter_map(|blob| number_of(&blob.name));
         let mut later: Vec<_> = later.filter(|number| *number > self.file).collect();
         later.sort_unstable();
+        // The first commit that is still to be had, and where it is.
+        let mut found = (Commit(log.head.0 + 1), log.floor);
         for number in later {
             let mut there = Self {
                 env: self.env.clone(),
                 file: number,
                 at: 0,
-                epoch: 0,
+                epoch: self.epoch,
                 entered: false,
                 after: self.after,
             };
             if let Some(first) = there.first_commit()? {
-                return Ok(self.gone(first));
+                found = (first, number);
+                break;
             }
         }
-        Ok(self.gone(Commit(log.head.0 + 1)))
+        let (first, file) = found;
+        if first.0 > self.after.0 + 1 {
+            return Err(self.gone(first));
+        }
+        self.go_to(file);
+        Ok(true)
     }
 
     fn open(&self, file: u64) -> Result<Option<Arc<dyn BlobReader>>> {

@@ -224,15 +224,8 @@ impl World {
         self.let_go();
         let old = self.kv.take();
         let old_store = self.store.clone();
-        loop {
-            match self.open(false) {
-                Ok(kv) => {
-                    self.kv = Some(kv);
-                    break;
-                }
-                Err(error) => return Err(format!("take over: {error}")),
-            }
-        }
+        let opened = self.open(false);
+        self.kv = Some(opened.map_err(|error| format!("take over: {error}"))?);
         self.begin_life()?;
         let Some(old) = old else {
             return Ok(());

@@ -123,7 +123,7 @@ impl World {
         self.check_range(&keyspace, &name, head, range)
     }
 
-    /// The whole contents at some commit of those that are listed as retained, both ways.
+    /// The whole contents at some commit of those that are listed as retained.
     pub(crate) fn scan_at(&mut self) -> Checked {
         let (keyspace, name) = self.pick_keyspace()?;
         let listed = keyspace.retained_commits();
@@ -136,8 +136,8 @@ impl World {
         let snapshot = keyspace.at_commit(commit);
         let snapshot =
             snapshot.map_err(|error| format!("{name} at {commit}, which is listed: {error}"))?;
-        self.check_range(&snapshot, &name, commit.0, everything(Order::Forward))?;
-        self.check_range(&snapshot, &name, commit.0, everything(Order::Reverse))
+        let range = everything(self.pick_order());
+        self.check_range(&snapshot, &name, commit.0, range)
     }
 
     /// The whole contents of something that is held.
@@ -190,9 +190,8 @@ impl World {
             let Ok(keyspace) = kv.keyspace(&name) else {
                 continue;
             };
-            for order in [Order::Forward, Order::Reverse] {
-                self.check_range(&keyspace, &name, head, everything(order))?;
-            }
+            let range = everything(self.pick_order());
+            self.check_range(&keyspace, &name, head, range)?;
         }
         self.read_held()
     }

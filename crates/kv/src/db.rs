@@ -175,7 +175,7 @@ impl Kv {
                     operator_of(options, &core.shared.options, &keyspace.name)
                 }
                 // Writes to a keyspace that was dropped go nowhere, whatever they say.
-                None => Ok(operator::any()),
+                None => Ok(operator::anything()),
             }
         })
     }

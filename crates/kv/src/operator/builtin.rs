@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub const BUILT_IN: [&str; 5] = ["counter", "append", "max", "set-union", "json-merge-patch"];
 
 /// One that takes every operand, for writes that go nowhere.
-pub(crate) fn any() -> Arc<dyn MergeOperator> {
+pub(crate) fn anything() -> Arc<dyn MergeOperator> {
     Arc::new(Append)
 }
 

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use builtin::BUILT_IN;
-pub(crate) use builtin::any;
+pub(crate) use builtin::anything;
 
 /// How operands change a value. Pure: the same input has the same answer, in every process.
 ///

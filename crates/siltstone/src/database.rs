@@ -224,7 +224,8 @@ impl Database {
 
     /// Keeps at least `bytes` of log, in whole files, beside what recovery and open feeds need, so that
     /// a feed can go on after it was away. Holds also after a restart and for other writers; 0, the
-    /// default, keeps nothing more.
+    /// default, keeps nothing more. A file that was cut off by a crash counts with the space set aside
+    /// for it, up to 1 MiB more than it holds.
     ///
     /// # Errors
     /// The store's.

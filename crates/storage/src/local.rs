@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const PART: &str = ".part";
+/// How often a put whose unfinished file was swept away is tried.
+const PUT_ATTEMPTS: u32 = 10;
 
 /// A store in a folder of this machine.
 #[derive(Debug)]
@@ -75,10 +77,16 @@ impl LocalBlobs {
                 found.push(path.to_path_buf());
             }
         })?;
+        let mut removed = 0;
         for path in &found {
-            fs::remove_file(path).map_err(|e| self.error(path, "remove leftover", &e))?;
+            match fs::remove_file(path) {
+                Ok(()) => removed += 1,
+                // A reader has finished its pin meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(self.error(path, "remove leftover", &e)),
+            }
         }
-        Ok(found.len())
+        Ok(removed)
     }
 
     fn path(&self, name: &str) -> Result<PathBuf> {
@@ -200,8 +208,15 @@ impl Blobs for LocalBlobs {
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path(name)?;
-        let part = self.write_part(&path, bytes)?;
-        fs::rename(&part, &path).map_err(|e| self.error(&path, "rename", &e))?;
+        for attempt in 1.. {
+            let part = self.write_part(&path, bytes)?;
+            match fs::rename(&part, &path) {
+                Ok(()) => break,
+                // A writer that opens the folder takes the part of a reader's pin for a leftover.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && attempt < PUT_ATTEMPTS => {}
+                Err(e) => return Err(self.error(&path, "rename", &e)),
+            }
+        }
         self.sync_parent(&path)
     }
 

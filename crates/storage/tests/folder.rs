@@ -109,3 +109,24 @@ fn names_that_leave_the_folder_are_refused() {
         );
     }
 }
+
+#[test]
+fn a_reader_puts_its_pin_while_a_writer_sweeps_leftovers() {
+    let (dir, blobs) = folder();
+    let sweeper = LocalBlobs::existing(dir.path()).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                sweeper.remove_leftovers().unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+        let put = (0..200u32).map(|n| blobs.put("pins/a.pin", &n.to_le_bytes()));
+        let put: Result<Vec<()>, _> = put.collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        put.unwrap();
+    });
+    assert_eq!(&blobs.get("pins/a.pin").unwrap()[..], 199u32.to_le_bytes());
+    assert_eq!(blobs.list("pins/").unwrap().len(), 1);
+}

@@ -9,7 +9,7 @@ use clap::Args;
 /// Arguments of `keep-log`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Whole log files are kept until they hold at least SIZE. The setting stays with the\ndatabase. Feeds that are open hold what they have still to read in any case."
+    after_help = "Whole log files are kept until they hold at least SIZE; the file of a writer that\nwas killed counts with the space set aside for it, up to 1 MiB more than it holds.\nThe setting stays with the database. Feeds that are open hold what they have still to read in any case."
 )]
 pub(crate) struct KeepLogArgs {
     /// How much, for example 64MiB; 0 for no more than recovery needs

@@ -232,6 +232,17 @@ fn an_open_feed_holds_the_log_that_it_has_still_to_read() {
 }
 
 #[test]
+fn the_place_of_a_feed_in_the_writers_process_is_held_without_any_reader() {
+    let db = Db::with(small_options(), KeyspaceOptions::default());
+    let mut near = db.kv.changes(Commit::ZERO).unwrap();
+    for n in 0..300 {
+        db.put(&format!("k{n}"), &"x".repeat(100));
+    }
+    db.kv.flush().unwrap();
+    assert_eq!(commits(&drain(&mut near)), (1..=300).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_feed_that_fell_behind_is_told_where_it_can_start_again() {
     let options = Options {
         max_feed_log_bytes: 10_000,

@@ -1,9 +1,10 @@
 //! Everything about a database that is neither a write nor a read: keyspaces, checkpoints, numbers.
 
 use crate::core::Core;
-use crate::db::{Keyspace, Kv};
+use crate::db::Kv;
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
+use crate::keyspace::Keyspace;
 use crate::memtable::Memtable;
 use crate::open::new_core;
 use crate::options::KeyspaceOptions;

@@ -1,7 +1,7 @@
 //! Writes on a condition: what a key holds is compared and changed in one step.
 
-use crate::db::Keyspace;
 use crate::error::{Error, Result, show_key};
+use crate::keyspace::Keyspace;
 use crate::options::Durability;
 use crate::read::Read;
 use crate::stats::PutStats;

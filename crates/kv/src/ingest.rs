@@ -9,8 +9,8 @@
 
 use crate::batch::Footprint;
 use crate::core::Core;
-use crate::db::Keyspace;
 use crate::error::{Error, Result, show_key};
+use crate::keyspace::Keyspace;
 use crate::options::Durability;
 use crate::pipeline::Write;
 use crate::read::check_key;

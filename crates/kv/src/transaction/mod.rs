@@ -13,8 +13,9 @@ pub(crate) mod state;
 mod validate;
 
 use crate::batch::Batch;
-use crate::db::{Keyspace, Kv};
+use crate::db::Kv;
 use crate::error::{Error, Result};
+use crate::keyspace::Keyspace;
 use crate::options::Durability;
 use crate::read::{KeyRange, Read, ReadAt, ViewRef};
 use crate::snapshot::{HeldCommits, Scope};

@@ -19,7 +19,8 @@ use crate::sst::block::{Block, BlockCursor};
 use crate::sst::filter::{self, Filter};
 use crate::sst::format::{FOOTER, Footer};
 use crate::sst::frame;
-use crate::sst::table::{ReadState, Table, TableCursor};
+use crate::sst::table::{ReadState, Table};
+use crate::sst::table_cursor::TableCursor;
 use crate::sst::writer::{Handle, TableSpec, TableWriter};
 use crate::state::DbState;
 use crate::types::{Commit, KeyspaceId, SegmentId, Tag};
@@ -296,6 +297,8 @@ fn spoiled_table(input: &mut Input<'_>, blobs: &MemBlobs, id: SegmentId) -> Vec<
         base: Commit::ZERO,
         times: (Timestamp(0), Timestamp(0)),
         created: Timestamp(0),
+        cleared: Commit::ZERO,
+        ingested: false,
     };
     let mut writer = TableWriter::create(blobs, &spec, &options).unwrap();
     let (keys, len) = (1 + u16::from(input.byte()), usize::from(input.byte()));

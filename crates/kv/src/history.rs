@@ -31,6 +31,9 @@ pub struct Version {
 /// The store's; [`crate::Error::Merge`] where operands cannot be merged.
 pub fn history(read: &impl Read, key: &[u8]) -> Result<Vec<Version>> {
     let at = read.at()?;
+    if let Some(overlay) = &at.overlay {
+        overlay.note_key(key);
+    }
     let state = Arc::new(ReadState::new(Wait::Allowed));
     let after = [key, b"\0"].concat();
     let (sources, _) = at.sources((Some(key), Some(&after)), &state);

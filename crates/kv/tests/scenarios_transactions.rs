@@ -625,3 +625,15 @@ fn a_key_put_and_deleted_again_since_conflicts_also_after_compaction() {
         .sum();
     assert_eq!(tombstones, 0);
 }
+
+#[test]
+fn a_key_whose_history_was_read_conflicts() {
+    let db = Db::new();
+    db.put("k", "old");
+    let txn = begin(&db);
+    let versions = siltstone_kv::history(&txn.on(&db.default()), b"k").unwrap();
+    assert_eq!(versions.len(), 1);
+    put(&db, &txn, "mine", "1");
+    db.put("k", "new");
+    assert_eq!(conflict(txn.commit()), key("k"));
+}

@@ -5,16 +5,21 @@
 //! at a time; readers never wait. When there are more keys than it was made for, it gives up and
 //! says so, and the list answers.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes of list for each slot: entries are rarely smaller.
 const BYTES_A_SLOT: usize = 96;
+/// Slots that are set up together, when the first of them is used: a memtable with little in it
+/// takes little memory, and there is one for every keyspace.
+const CHUNK: usize = 4096;
 const EMPTY: u32 = 0;
 
 /// The hash table.
 #[derive(Debug)]
 pub(crate) struct Index {
-    slots: Box<[AtomicU32]>,
+    chunks: Box<[OnceLock<Box<[AtomicU32]>>]>,
+    slots: usize,
     /// Low bits of a slot that hold the place; the rest is of the hash.
     place_bits: u32,
     keys: AtomicUsize,
@@ -38,20 +43,36 @@ impl Index {
         let slots = (capacity / BYTES_A_SLOT).next_power_of_two().max(16);
         let place_bits = usize::BITS - places.leading_zeros();
         Self {
-            slots: std::iter::repeat_with(|| AtomicU32::new(EMPTY))
-                .take(slots)
+            chunks: std::iter::repeat_with(OnceLock::new)
+                .take(slots.div_ceil(CHUNK))
                 .collect(),
+            slots,
             place_bits: place_bits.min(32),
             keys: AtomicUsize::new(0),
             full: AtomicBool::new(false),
         }
     }
 
-    /// The slots from the first one that a hash may stand in.
-    fn probe(&self, hash: u64) -> impl Iterator<Item = &AtomicU32> {
-        let mask = self.slots.len() - 1;
+    /// The numbers of the slots, from the first one that a hash may stand in.
+    fn probe(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.slots - 1;
         let start = hash as usize & mask;
-        (0..self.slots.len()).map(move |step| &self.slots[(start + step) & mask])
+        (0..self.slots).map(move |step| (start + step) & mask)
+    }
+
+    /// A slot, to be read; one that was never set up is empty.
+    #[inline]
+    fn read(&self, slot: usize) -> u32 {
+        let chunk = self.chunks[slot / CHUNK].get();
+        chunk.map_or(EMPTY, |chunk| chunk[slot % CHUNK].load(Ordering::Acquire))
+    }
+
+    fn write(&self, slot: usize, value: u32) {
+        let chunk = self.chunks[slot / CHUNK].get_or_init(|| {
+            let empty = std::iter::repeat_with(|| AtomicU32::new(EMPTY));
+            empty.take(self.slots.min(CHUNK)).collect()
+        });
+        chunk[slot % CHUNK].store(value, Ordering::Release);
     }
 
     /// The part of a slot that is of the hash.
@@ -83,20 +104,20 @@ impl Index {
         }
         let mark = self.mark(hash);
         for slot in self.probe(hash) {
-            let here = slot.load(Ordering::Relaxed);
+            let here = self.read(slot);
             if here == EMPTY {
                 let keys = self.keys.load(Ordering::Relaxed) + 1;
-                if keys > self.slots.len() / 8 * 7 {
+                if keys > self.slots / 8 * 7 {
                     break;
                 }
                 self.keys.store(keys, Ordering::Relaxed);
-                slot.store(mark | place, Ordering::Release);
+                self.write(slot, mark | place);
                 return;
             }
             let other = self.place(here);
             if here == mark | other && is_key(other) {
                 if is_older(other) {
-                    slot.store(mark | place, Ordering::Release);
+                    self.write(slot, mark | place);
                 }
                 return;
             }
@@ -112,7 +133,7 @@ impl Index {
         }
         let mark = self.mark(hash);
         for slot in self.probe(hash) {
-            let here = slot.load(Ordering::Acquire);
+            let here = self.read(slot);
             if here == EMPTY {
                 return Found::Absent;
             }
@@ -130,6 +151,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn little_in_it_takes_little_memory() {
+        let index = Index::new(64 << 20, 8 << 20);
+        let set_up = || {
+            index
+                .chunks
+                .iter()
+                .filter(|chunk| chunk.get().is_some())
+                .count()
+        };
+        assert_eq!(index.find(7, |_| true), Found::Absent);
+        assert_eq!((set_up(), index.slots), (0, 1 << 20));
+        index.note(7, 1, |_| false, |_| true);
+        assert_eq!(index.find(7, |_| true), Found::At(1));
+        assert_eq!(set_up(), 1);
+    }
 
     proptest! {
         #[test]

@@ -201,7 +201,7 @@ fn it_keeps_them_when_blobs_are_deleted_before_their_names() {
 
 /// More of everything: about two million states.
 #[test]
-#[ignore = "takes a minute"]
+#[ignore = "takes a minute; run with -- --ignored"]
 fn the_segment_log_keeps_its_promises_within_wider_bounds() {
     check(Bounds {
         compactions: 3,

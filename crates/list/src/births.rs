@@ -105,6 +105,20 @@ impl Births {
         first
     }
 
+    /// Adds `count` elements to the last chain, each the right child of the one before, if that chain
+    /// goes this way.
+    #[inline]
+    pub(crate) fn go_on(&mut self, count: u32) -> bool {
+        let goes_on = self
+            .rows
+            .last()
+            .is_some_and(|last| last.link & BACKWARD == 0);
+        if goes_on {
+            self.elems += count;
+        }
+        goes_on
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.rows.len()
     }

@@ -305,7 +305,7 @@ impl<C: Content> Builder<C> {
                 row as u32,
             ));
         }
-        children.sort_unstable();
+        sort_by_parent(&mut children, doc.births.elems());
         let mut at = 0;
         while at < children.len() {
             let same = children[at..]
@@ -376,6 +376,33 @@ impl<C: Content> Builder<C> {
             }
         }
         Ok(())
+    }
+}
+
+/// Sorts by the first of each pair, of which none is above twice `elems` and three, keeping the order of
+/// equal ones: by its low half, then by its high half.
+fn sort_by_parent(children: &mut Vec<(u64, u32)>, elems: u32) {
+    let bits = (64 - (u64::from(elems) * 2 + 3).leading_zeros()).div_ceil(2);
+    if children.len() < 64 || children.len() < 1 << (bits - 2) {
+        return children.sort();
+    }
+    let mut other = vec![(0, 0); children.len()];
+    for shift in [0, bits] {
+        let digit = |child: &(u64, u32)| (child.0 >> shift) as usize & ((1 << bits) - 1);
+        let mut starts = vec![0_u32; 1 << bits];
+        for child in children.iter() {
+            starts[digit(child)] += 1;
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            (*start, sum) = (sum, sum + *start);
+        }
+        for child in children.iter() {
+            let start = &mut starts[digit(child)];
+            other[*start as usize] = *child;
+            *start += 1;
+        }
+        std::mem::swap(children, &mut other);
     }
 }
 

@@ -20,6 +20,8 @@ pub trait Content: Clone + Default {
 
     /// At least as many elements as `items` are; none only if there are none.
     fn most(items: &Self::Slice) -> usize;
+    /// How many elements `items` are.
+    fn count(items: &Self::Slice) -> u32;
     /// Adds `items`, one new element each, and says how many they were.
     fn push(&mut self, items: &Self::Slice) -> u32;
     /// Adds an element without content of its own.
@@ -70,6 +72,10 @@ impl Content for Values {
 
     fn most(items: &[Value]) -> usize {
         items.len()
+    }
+
+    fn count(items: &[Value]) -> u32 {
+        items.len() as u32
     }
 
     fn push(&mut self, items: &[Value]) -> u32 {
@@ -293,12 +299,17 @@ impl Content for Chars {
     }
 
     #[inline]
-    fn push(&mut self, items: &str) -> u32 {
-        let added = if items.is_ascii() {
+    fn count(items: &str) -> u32 {
+        if items.is_ascii() {
             items.len() as u32
         } else {
             items.chars().count() as u32
-        };
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, items: &str) -> u32 {
+        let added = Self::count(items);
         if !self.offsets.is_empty() || added as usize != items.len() {
             if self.offsets.is_empty() {
                 self.offsets = offsets(&self.text, 0, 0);

@@ -226,6 +226,20 @@ impl<V> SessionLog<V> {
         self.lamport = lamport + (count - 1);
     }
 
+    /// Counts one more transaction if it is in all but its number like the last.
+    #[inline]
+    pub(crate) fn commit_like_last(&mut self, per_tx: u32, time: u64, lamport: u32) -> bool {
+        let alike = lamport == self.lamport + 1
+            && self.sizes.last().is_some_and(|span| span.per_tx == per_tx)
+            && self.times.last().is_some_and(|row| row.value == time);
+        if alike {
+            self.txs += 1;
+            self.committed += per_tx;
+            self.lamport = lamport;
+        }
+        alike
+    }
+
     /// How many consecutive elements there are from `number` on, and the first of them.
     pub(crate) fn stretch(&self, number: u32) -> Option<(Elem, u32)> {
         if number >= self.numbers {

@@ -8,10 +8,11 @@ use std::ops::Range;
 use crate::births::Side;
 use crate::content::Content;
 use crate::doc::Doc;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Origin;
-use crate::log::Revised;
+use crate::log::{Revised, Revision};
 use crate::order::Rank;
+use crate::permit::{Action, Request};
 use crate::sequence::Sequence;
 use crate::tree::{Elem, Entry};
 
@@ -26,6 +27,12 @@ impl Stack {
         match self.ranges.last_mut() {
             Some(last) if last.end == tx => last.end += 1,
             _ => self.ranges.push(tx..tx + 1),
+        }
+    }
+
+    fn extend(&mut self, tx: Option<u32>) {
+        if let Some(tx) = tx {
+            self.push(tx);
         }
     }
 
@@ -62,9 +69,12 @@ impl<C: Content> Sequence<C> {
         let Some(tx) = self.history.done.pop() else {
             return Ok(false);
         };
-        let undone = self.invert(tx)?;
-        if let Some(new) = undone {
-            self.history.undone.push(new);
+        match self.invert(tx) {
+            Ok(new) => self.history.undone.extend(new),
+            Err(error) => {
+                self.history.done.push(tx);
+                return Err(error);
+            }
         }
         Ok(true)
     }
@@ -79,8 +89,12 @@ impl<C: Content> Sequence<C> {
         let Some(tx) = self.history.undone.pop() else {
             return Ok(false);
         };
-        if let Some(new) = self.invert(tx)? {
-            self.history.done.push(new);
+        match self.invert(tx) {
+            Ok(new) => self.history.done.extend(new),
+            Err(error) => {
+                self.history.undone.push(tx);
+                return Err(error);
+            }
         }
         Ok(true)
     }
@@ -107,7 +121,9 @@ impl<C: Content> Sequence<C> {
         let before = self.before_many();
         let items = self.doc.logs[me as usize].items;
         self.doc.tree.know_places();
-        self.doc.invert(me, tx, &mut self.history.reborn)?;
+        let inverted = self.doc.invert(me, tx, &mut self.history.reborn);
+        self.doc.tree.forget_hint();
+        inverted?;
         let count = self.doc.logs[me as usize].items - items;
         self.doc.commit(count);
         self.tell(Origin::Undo, before.as_ref());
@@ -168,6 +184,7 @@ impl<C: Content> Doc<C> {
             .take_while(|revision| revision.item < items.end)
             .cloned()
             .collect();
+        self.ask_to_invert(me, &inserted, &deleted, &revised)?;
         for revision in revised.into_iter().rev() {
             self.revert(me, revision.item, revision.target, &revision.what, reborn);
         }
@@ -176,6 +193,53 @@ impl<C: Content> Doc<C> {
         }
         for range in inserted.into_iter().rev() {
             self.take_back(me, range, reborn);
+        }
+        Ok(())
+    }
+
+    /// Asks the permission check, if there is one, about everything that taking back these changes may
+    /// do.
+    fn ask_to_invert(
+        &self,
+        me: u32,
+        inserted: &[Range<Elem>],
+        deleted: &[Range<Elem>],
+        revised: &[Revision<C::Item>],
+    ) -> Result<()> {
+        let Some(permit) = &self.permit else {
+            return Ok(());
+        };
+        let by = &self.logs[me as usize].id;
+        let count = |ranges: &[Range<Elem>]| {
+            ranges
+                .iter()
+                .map(|range| range.end - range.start)
+                .sum::<u32>()
+        };
+        let mut requests = vec![
+            (Action::Delete, me, count(inserted)),
+            (Action::Insert, me, count(deleted)),
+        ];
+        for revision in revised {
+            let action = if matches!(revision.what, Revised::Value(_)) {
+                Action::Set
+            } else {
+                Action::Move
+            };
+            requests.push((action, self.origin(revision.target).0, 1));
+        }
+        for (action, of, count) in requests.into_iter().filter(|request| request.2 > 0) {
+            let request = Request {
+                by,
+                time: self.time,
+                action,
+                of: &self.logs[of as usize].id,
+                count,
+            };
+            permit(&request).map_err(|reason| Error::Refused {
+                author: by.author().to_owned(),
+                reason,
+            })?;
         }
         Ok(())
     }

@@ -278,3 +278,44 @@ fn s14_every_invariant_holds_after_every_operation_of_three_peers() {
         }
     }
 }
+
+#[test]
+fn long_texts_typed_in_bursts_are_those_of_a_plain_vector() {
+    for seed in 0..8 {
+        let mut rng = Rng::with_seed(4000 + seed);
+        let (mut text, mut plain) = (Text::new(Session::new("typist", 1)), Vec::new());
+        let mut other = Text::new(Session::new("other", 1));
+        for burst in 0..1500 {
+            let mut at = rng.usize(..=plain.len());
+            for _ in 0..rng.usize(1..12) {
+                if rng.u32(..4) == 0 && at > 0 {
+                    at -= 1;
+                    text.delete_chars(at..at + 1).unwrap();
+                    plain.remove(at);
+                } else {
+                    let letter = rng.lowercase();
+                    text.insert_at_char(at, &letter.to_string()).unwrap();
+                    plain.insert(at, letter);
+                    at += 1;
+                }
+            }
+            if burst % 100 == 0 {
+                let update = text.missing_since(&other.frontier()).unwrap();
+                other.apply(&update).unwrap();
+                let position = rng.usize(..=other.len());
+                other.insert_at_char(position, "#").unwrap();
+                plain.insert(position, '#');
+                text.apply(&other.missing_since(&text.frontier()).unwrap())
+                    .unwrap();
+                text.check().unwrap();
+                assert!(
+                    text.text().chars().eq(plain.iter().copied()),
+                    "seed {seed}, burst {burst}"
+                );
+            }
+        }
+        let loaded = Text::decode(&text.encode().unwrap(), Session::new("loader", 1)).unwrap();
+        loaded.check().unwrap();
+        assert!(loaded.text().chars().eq(plain), "seed {seed}");
+    }
+}

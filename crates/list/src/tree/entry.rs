@@ -137,6 +137,19 @@ impl Entry {
         }
     }
 
+    /// Adds `count` elements to the right of `last`, if that is the last here and they may follow it.
+    #[inline]
+    pub(crate) fn grow_after(&mut self, last: Elem, count: u32) -> bool {
+        let grows = self.bits & (HIDDEN | SLOT) == 0
+            && self.end().wrapping_sub(1) == last
+            && (self.bits & REVERSED == 0 || self.len() == 1)
+            && self.len() + count <= LEN;
+        if grows {
+            self.bits = (self.bits & !REVERSED) + count;
+        }
+        grows
+    }
+
     /// The two as one entry, where `left` stands just left of `right`.
     #[inline]
     pub(crate) fn join(left: Self, right: Self) -> Option<Self> {

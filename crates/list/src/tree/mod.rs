@@ -184,6 +184,28 @@ impl Tree {
         }
     }
 
+    /// Typing goes on: adds elements at the right end of the entry found last, if that shows the element
+    /// just before `position` as its last, and this is `last`, the newest there is. Whether it did.
+    #[inline]
+    pub(crate) fn type_on(&mut self, position: u32, last: Elem, count: u32) -> bool {
+        let hint = self.hint;
+        let Some(leaf) = self.leaves.get_mut(hint.leaf as usize) else {
+            return false;
+        };
+        // A split may have left the hint behind the leaf's end.
+        let Some(entry) = leaf.entries[..leaf.len as usize].get_mut(hint.index) else {
+            return false;
+        };
+        if hint.start + entry.len() != position || !entry.grow_after(last, count) {
+            return false;
+        }
+        if let Some(places) = &mut self.places {
+            places.assign(last + 1, last + 1 + count, hint.leaf);
+        }
+        self.add_visible(hint.leaf, count as i32);
+        true
+    }
+
     /// The same without leaving a hint behind.
     pub(crate) fn find(&self, position: u32) -> Point {
         let (leaf, mut start) = self.descend(position);
@@ -400,7 +422,21 @@ impl Tree {
                 },
             };
         }
-        let node = &self.leaves[leaf as usize];
+        let node = &mut self.leaves[leaf as usize];
+        // Deleting on: a neighbour takes the elements over and nothing else moves.
+        if to == here.len() && from > 0 && index + 1 < node.len as usize {
+            if let Some(joined) = Entry::join(change, node.entries[index + 1]) {
+                node.entries[index] = here.part(0, from);
+                node.entries[index + 1] = joined;
+                return self.add_visible(leaf, delta);
+            }
+        } else if from == 0 && to < here.len() && index > 0 {
+            if let Some(joined) = Entry::join(node.entries[index - 1], change) {
+                node.entries[index - 1] = joined;
+                node.entries[index] = here.part(to, here.len());
+                return self.add_visible(leaf, delta);
+            }
+        }
         let mut parts = [Entry::default(); 5];
         let (mut count, mut start, mut stop) = (0, index, index + 1);
         let mut push = |entry: Entry| {

@@ -475,7 +475,6 @@ impl Tree {
             Ok(Staged {
                 changed: [(meta::scope_key(name), None)].into(),
                 cleared: vec![prefix_of(name)],
-                ..Staged::default()
             })
         })
     }

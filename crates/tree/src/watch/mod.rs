@@ -237,6 +237,12 @@ impl Watch {
         self.delivered
     }
 
+    /// True when the next step reads the history, which may wait for a disk.
+    pub fn reads_history(&self) -> bool {
+        let lost = || self.mailbox.look(|state| state.lost.is_some());
+        self.ready.is_empty() && (self.phase != Phase::Live || lost())
+    }
+
     fn wait_for(&self, commit: Commit) -> Result<()> {
         if commit > self.tree.kv.head() {
             self.tree.kv.wait_visible()?;

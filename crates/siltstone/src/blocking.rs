@@ -15,7 +15,7 @@ pub use siltstone_kv::{
     Transaction, TransactionKeyspace, Version,
 };
 pub use siltstone_tree::{
-    History, Joined, ReadTree, ReadWatch, Scope, TransactionTree, Tree, Trees, View, Watch,
+    Joined, NodeHistory, ReadTree, ReadWatch, Scope, TransactionTree, Tree, Trees, View, Watch,
 };
 use std::ops::RangeBounds;
 use std::time::Duration;

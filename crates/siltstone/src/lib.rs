@@ -65,8 +65,8 @@ pub use siltstone_kv::{
 };
 pub use siltstone_storage::{Blobs, Env, Error as StorageError, StoreKind, Timestamp};
 pub use siltstone_tree::{
-    self as trees, Edit, Expect, Filter, JsonPatch, Path, Pattern, Segment, ToPath, ToPattern,
-    Value, WatchEvent, WatchFrom, parse_json_patch,
+    self as trees, Edit, Expect as TreeExpect, Filter, JsonPatch, Path, Pattern, Segment, ToPath,
+    ToPattern, Value, WatchEvent, WatchFrom, parse_json_patch,
 };
 pub use transaction::Transaction;
 pub use tree::{TransactionTree, Tree, Watch};

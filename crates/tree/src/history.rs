@@ -18,7 +18,7 @@ use std::ops::{Bound, RangeBounds};
 
 /// The history of a node.
 #[derive(Debug, Clone, PartialEq)]
-pub struct History {
+pub struct NodeHistory {
     /// The commits that changed it, oldest first.
     pub entries: Vec<HistoryEntry>,
     /// From this commit on every change is there by itself. Before it history is thinner: an entry
@@ -62,7 +62,7 @@ pub(crate) fn history(
     path: &Path,
     commits: &impl RangeBounds<Commit>,
     limit: usize,
-) -> Result<History> {
+) -> Result<NodeHistory> {
     let head = source.commit()?;
     let (first, last) = ends(commits, head);
     let retained = source.retained()?;
@@ -123,7 +123,7 @@ pub(crate) fn history(
             });
         }
     }
-    Ok(History {
+    Ok(NodeHistory {
         entries,
         complete_since,
     })
@@ -232,7 +232,7 @@ fn operation(
 impl Tree {
     /// The commits of a range that changed the node at `path`, oldest first, at most `limit`. Where
     /// history is thinner than commit by commit, an entry stands for what happened between two
-    /// retained commits; see [`History::complete_since`].
+    /// retained commits; see [`NodeHistory::complete_since`].
     ///
     /// # Errors
     /// [`KvError::NotRetained`] when nothing of the range can be read; the store's.
@@ -241,7 +241,7 @@ impl Tree {
         path: impl ToPath,
         commits: impl RangeBounds<Commit>,
         limit: usize,
-    ) -> Result<History> {
+    ) -> Result<NodeHistory> {
         let path = path.to_path()?;
         history(&self.inner.source(), &path, &commits, limit)
             .map_err(|error| error.of_tree(&self.inner.name))

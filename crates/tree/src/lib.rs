@@ -52,7 +52,7 @@ pub use ::json_patch::{Patch as JsonPatch, PatchOperation};
 pub use edit::{Edit, Expect, Op, parse_json_patch};
 pub use error::{Error, Result, TxEnd};
 pub use filter::{Filter, Test};
-pub use history::{History, HistoryEntry};
+pub use history::{HistoryEntry, NodeHistory};
 pub use meta::ScopeInfo;
 pub use parties::Joined;
 pub use path::{Path, Pattern, Segment, ToPath, ToPattern};

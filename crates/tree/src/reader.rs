@@ -2,7 +2,7 @@
 //! follow the change feed.
 
 use crate::error::{Error, Result};
-use crate::history::{History, history};
+use crate::history::{NodeHistory, history};
 use crate::meta::{Meta, ScopeInfo};
 use crate::path::{ToPath, ToPattern};
 use crate::rows::{Changed, Stored};
@@ -119,7 +119,7 @@ impl ReadTree {
         path: impl ToPath,
         commits: impl RangeBounds<Commit>,
         limit: usize,
-    ) -> Result<History> {
+    ) -> Result<NodeHistory> {
         history(&self.source()?, &path.to_path()?, &commits, limit)
     }
 

@@ -81,6 +81,7 @@ impl Failure {
 }
 
 fn code_of(error: &siltstone::Error) -> u8 {
+    use siltstone::trees::Error as Tree;
     use siltstone_kv::Error as Kv;
     match error {
         siltstone::Error::Url { .. } => 2,
@@ -93,7 +94,26 @@ fn code_of(error: &siltstone::Error) -> u8 {
         siltstone::Error::Kv(Kv::Conflict { .. }) => 5,
         siltstone::Error::Kv(Kv::ConditionFailed { .. }) => 6,
         siltstone::Error::Kv(Kv::ChangesGone { .. }) => 7,
+        siltstone::Error::Tree(error) => match error {
+            Tree::Path { .. }
+            | Tree::Filter { .. }
+            | Tree::JsonPatch { .. }
+            | Tree::BadSchema { .. }
+            | Tree::Name { .. } => 2,
+            Tree::NotFound { .. } => 3,
+            Tree::Corrupt { .. } => 4,
+            Tree::ScopeConflicts { .. } => 5,
+            Tree::Unexpected { .. } | Tree::Schema { .. } => 6,
+            Tree::WatchGone { .. } => 7,
+            _ => 1,
+        },
         _ => 1,
+    }
+}
+
+impl From<siltstone::trees::Error> for Failure {
+    fn from(error: siltstone::trees::Error) -> Self {
+        Self::Database(error.into())
     }
 }
 

@@ -10,6 +10,9 @@ pub enum Error {
     /// The engine's, or the store's.
     #[error(transparent)]
     Kv(#[from] siltstone_kv::Error),
+    /// A document tree's.
+    #[error(transparent)]
+    Tree(siltstone_tree::Error),
     /// A URL that does not name a place for a database.
     #[error("{url}: {what}")]
     Url {
@@ -26,7 +29,21 @@ pub enum Error {
 impl Error {
     /// True when a transaction came second: beginning again may succeed.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Kv(siltstone_kv::Error::Conflict { .. }))
+        match self {
+            Self::Kv(error) => matches!(error, siltstone_kv::Error::Conflict { .. }),
+            Self::Tree(error) => error.is_conflict(),
+            _ => false,
+        }
+    }
+}
+
+impl From<siltstone_tree::Error> for Error {
+    /// What a tree passes on of the engine's is the engine's.
+    fn from(error: siltstone_tree::Error) -> Self {
+        match error {
+            siltstone_tree::Error::Kv(error) => Self::Kv(error),
+            other => Self::Tree(other),
+        }
     }
 }
 

@@ -21,6 +21,8 @@
 //! - [`Database::begin`], [`Database::transact`]: transactions
 //! - [`Database::merge`], [`Database::delete_range`], [`Database::put_ttl`], [`Database::put_if`]: other
 //!   kinds of writes; [`Keyspace::ingest`]: many rows at once
+//! - [`Database::tree`]: document trees, JSON by path with watches, scopes and exact history, in the
+//!   same commits and transactions
 //! - [`Database::changes`]: every commit with what it wrote, as it happens
 //!
 //! [`Database`] is for asynchronous programs (Tokio), [`blocking::Database`] for all others; both
@@ -41,6 +43,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod tree;
 mod wait;
 
 pub use changes::Changes;
@@ -61,4 +64,9 @@ pub use siltstone_kv::{
     Touched, VerifyReport, Version, WalRecovery, inspect,
 };
 pub use siltstone_storage::{Blobs, Env, Error as StorageError, StoreKind, Timestamp};
+pub use siltstone_tree::{
+    self as trees, Edit, Expect as TreeExpect, Filter, JsonPatch, Path, Pattern, Segment, ToPath,
+    ToPattern, Value, WatchEvent, WatchFrom, parse_json_patch,
+};
 pub use transaction::Transaction;
+pub use tree::{TransactionTree, Tree, Watch};

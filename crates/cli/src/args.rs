@@ -107,6 +107,10 @@ pub(crate) enum Command {
     Txn(commands::txn::TxnArgs),
     /// JSON documents by path: read, write, watch, travel back, branch off
     Tree(commands::tree::TreeArgs),
+    /// Collaborative lists: edit, look back, sync with other copies
+    List(commands::list::ListArgs),
+    /// Collaborative texts: edit by file, look back, sync with other copies
+    Text(commands::list::TextArgs),
     /// Show every commit with what it wrote, also as it happens
     Changes(commands::changes::ChangesArgs),
     /// Say how much of the log stays for `changes`

@@ -81,6 +81,7 @@ impl Failure {
 }
 
 fn code_of(error: &siltstone::Error) -> u8 {
+    use siltstone::list::Error as List;
     use siltstone::trees::Error as Tree;
     use siltstone_kv::Error as Kv;
     match error {
@@ -105,6 +106,14 @@ fn code_of(error: &siltstone::Error) -> u8 {
             Tree::ScopeConflicts { .. } => 5,
             Tree::Unexpected { .. } | Tree::Schema { .. } => 6,
             Tree::WatchGone { .. } => 7,
+            _ => 1,
+        },
+        siltstone::Error::ListName { .. } | siltstone::Error::ListKind { .. } => 2,
+        siltstone::Error::UnknownList { .. } => 3,
+        siltstone::Error::ListDamaged { .. } => 4,
+        siltstone::Error::List(error) => match error {
+            List::OutOfRange { .. } | List::BadRange { .. } => 3,
+            List::Damaged { .. } => 4,
             _ => 1,
         },
         _ => 1,

@@ -14,9 +14,9 @@ pub trait Content: Clone + Default {
     /// What one insertion brings.
     type Slice: ?Sized;
     /// What one or more elements' contents are once they are read out.
-    type Owned: Clone + Default + PartialEq + std::fmt::Debug;
+    type Owned: Clone + Default + PartialEq + std::fmt::Debug + Send + Sync;
     /// What an element can be set to.
-    type Item: Clone + PartialEq + std::fmt::Debug;
+    type Item: Clone + PartialEq + std::fmt::Debug + Send + Sync;
 
     /// At least as many elements as `items` are; none only if there are none.
     fn most(items: &Self::Slice) -> usize;

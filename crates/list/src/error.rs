@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::id::Session;
 
 /// Why an operation on a list was refused. Whatever was refused changed nothing.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
     /// A position beyond the end.

@@ -80,6 +80,15 @@ impl<C: Content> Sequence<C> {
         }
     }
 
+    /// Edits from now on are `session`'s, which no other copy may use. What was edited before can no
+    /// longer be undone here.
+    pub fn set_session(&mut self, session: Session) {
+        if *self.doc.me() != session {
+            self.doc.set_me(session);
+            self.history = History::default();
+        }
+    }
+
     /// Who edits this copy.
     pub fn session(&self) -> &Session {
         self.doc.me()
@@ -256,6 +265,15 @@ impl<C: Content> Sequence<C> {
         if frontier.is_empty() && self.doc.shallow.is_none() && self.doc.pending.is_empty() {
             return self.doc.encode(None);
         }
+        codec::encode_update(&self.doc.since(frontier)?)
+    }
+
+    /// The same as an update that says only what is new, which is quick to make and to apply, also from
+    /// the beginning on.
+    ///
+    /// # Errors
+    /// As [`missing_since`](Self::missing_since).
+    pub fn updates_since(&self, frontier: &Frontier) -> Result<Vec<u8>> {
         codec::encode_update(&self.doc.since(frontier)?)
     }
 

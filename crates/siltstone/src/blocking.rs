@@ -2,6 +2,7 @@
 
 pub use crate::backups::Backups;
 use crate::error::{Error, Result};
+use crate::lists::Lists;
 use crate::location::Location;
 use crate::wait::key_range;
 use bytes::Bytes;
@@ -326,6 +327,11 @@ impl Database {
     /// All document trees: to list, create, change and drop them.
     pub fn trees(&self) -> Trees {
         Trees::of(&self.kv)
+    }
+
+    /// The stored lists and texts: to list, open, create and drop them.
+    pub fn lists(&self) -> Lists {
+        Lists::of(&self.kv, self.location.absolute())
     }
 
     /// Makes every write so far durable.

@@ -13,6 +13,45 @@ pub enum Error {
     /// A document tree's.
     #[error(transparent)]
     Tree(siltstone_tree::Error),
+    /// A list's or a text's.
+    #[error(transparent)]
+    List(siltstone_list::Error),
+    /// A list that is not there.
+    #[error("there is no list or text called {name}; there are: {known}")]
+    UnknownList {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A list that is a text, or a text that is a list.
+    #[error("{name} is not a {}: open it as what it is", if *.wanted == crate::lists::ListKind::List { "list" } else { "text" })]
+    ListKind {
+        /// Its name.
+        name: String,
+        /// What it was taken for.
+        wanted: crate::lists::ListKind,
+    },
+    /// A name a list cannot have.
+    #[error(
+        "a list cannot be called {name:?}: names have 1 to {limit} bytes and no control characters"
+    )]
+    ListName {
+        /// The name.
+        name: String,
+        /// The most bytes.
+        limit: usize,
+    },
+    /// A stored list that cannot be read.
+    #[error(
+        "list {name} is damaged: {what}; restore it from a backup, or sync it from another copy"
+    )]
+    ListDamaged {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
     /// A URL that does not name a place for a database.
     #[error("{url}: {what}")]
     Url {

@@ -23,6 +23,8 @@
 //!   kinds of writes; [`Keyspace::ingest`]: many rows at once
 //! - [`Database::tree`]: document trees, JSON by path with watches, scopes and exact history, in the
 //!   same commits and transactions
+//! - [`blocking::Database::lists`]: collaborative lists and texts, stored with their history, that
+//!   sync with other copies
 //! - [`Database::changes`]: every commit with what it wrote, as it happens
 //!
 //! [`Database`] is for asynchronous programs (Tokio), [`blocking::Database`] for all others; both
@@ -37,6 +39,7 @@ mod database;
 mod error;
 mod ingest;
 mod keyspace;
+pub mod lists;
 mod location;
 mod reader;
 mod scan;
@@ -63,6 +66,7 @@ pub use siltstone_kv::{
     RestoreStats, Savepoint, ScanOptions, ScanStats, SegmentId, Source, Stats, TableMeta, Totals,
     Touched, VerifyReport, Version, WalRecovery, inspect,
 };
+pub use siltstone_list as list;
 pub use siltstone_storage::{Blobs, Env, Error as StorageError, StoreKind, Timestamp};
 pub use siltstone_tree::{
     self as trees, Edit, Expect as TreeExpect, Filter, JsonPatch, Path, Pattern, Segment, ToPath,

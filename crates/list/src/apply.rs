@@ -438,6 +438,14 @@ impl<C: Content> Doc<C> {
                     count: txs + 1,
                 })
             };
+            if piece.skip == 0 && piece.op.parent() == Some(LAST) && own_numbers == 0 {
+                let problem = "an insertion goes on that never began";
+                return Err(Error::Damaged {
+                    what: "history",
+                    offset: 0,
+                    problem,
+                });
+            }
             let needs = piece
                 .needs()
                 .into_iter()

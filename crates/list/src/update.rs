@@ -51,6 +51,14 @@ impl<V> Op<V> {
         }
     }
 
+    /// The parent of what it brings, if that is not the root.
+    pub(crate) fn parent(&self) -> Option<Name> {
+        match self {
+            Self::Insert { parent, .. } | Self::Move { parent, .. } => *parent,
+            Self::Delete { .. } | Self::Set { .. } => None,
+        }
+    }
+
     /// How many of the session's numbers it takes.
     pub(crate) fn numbers(&self) -> u32 {
         match self {

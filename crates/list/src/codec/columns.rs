@@ -364,6 +364,9 @@ fn read_ops<C: Content>(columns: [&[u8]; 5], sessions: usize, part: &mut Part<C>
         } else {
             Side::Left
         };
+        if kind & ROOT != 0 && side == Side::Left && matches!(kind & KIND, INSERT | MOVE) {
+            return Err(counts.damaged("the root has children on its right only"));
+        }
         let backward = kind & BACKWARD != 0 && count > 1;
         let parent =
             |cursors: &mut [i64], name: &mut dyn FnMut(&mut [i64]) -> Result<Name>| match kind {

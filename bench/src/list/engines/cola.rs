@@ -7,6 +7,9 @@ use crop::Rope;
 use crate::list::engine::{Form, Result, TextEngine};
 use crate::list::trace::Patch;
 
+/// Replicas only understand each other if they descend from one; this one is never written to.
+const FIRST: u64 = u64::MAX;
+
 /// Positions and the text they are of.
 pub(crate) struct Text {
     replica: Replica,
@@ -63,7 +66,7 @@ impl TextEngine for Text {
     type Message = Vec<Operation>;
 
     fn new(writer: u64) -> Self {
-        Self::with(Replica::new(writer, 0), Rope::new())
+        Self::with(Replica::new(FIRST, 0).fork(writer), Rope::new())
     }
 
     fn keep_messages(&mut self) {

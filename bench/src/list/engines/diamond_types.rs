@@ -1,9 +1,9 @@
 //! diamond-types 1.0: an operation log and a branch at its newest version. Texts only. Deletions are
 //! recorded without the deleted text, which is how it stores least.
 
-use diamond_types::{AgentId, LocalVersion};
 use diamond_types::list::ListCRDT;
 use diamond_types::list::encoding::{ENCODE_FULL, ENCODE_PATCH};
+use diamond_types::{AgentId, LocalVersion};
 
 use crate::list::engine::{Form, Result, TextEngine};
 use crate::list::trace::Patch;

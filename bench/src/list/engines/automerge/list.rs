@@ -14,6 +14,8 @@ use crate::list::item::{Item, Scalar};
 pub(crate) struct List {
     document: AutoCommit,
     list: ObjId,
+    /// Elements in it; automerge would count them.
+    len: usize,
     /// Counts inserted elements, if there is a subscriber.
     subscriber: Option<Arc<AtomicUsize>>,
 }
@@ -48,21 +50,25 @@ impl ListEngine for List {
         Self {
             document,
             list,
+            len: 0,
             subscriber: None,
         }
     }
 
     fn append(&mut self, item: &Item) -> Result<()> {
-        let end = self.document.length(&self.list);
-        self.insert(end, item)
+        self.insert(self.len, item)
     }
 
     fn insert(&mut self, at: usize, item: &Item) -> Result<()> {
-        Ok(self.document.insert(&self.list, at, value(item))?)
+        self.document.insert(&self.list, at, value(item))?;
+        self.len += 1;
+        Ok(())
     }
 
     fn delete(&mut self, at: usize) -> Result<()> {
-        Ok(self.document.delete(&self.list, at)?)
+        self.document.delete(&self.list, at)?;
+        self.len -= 1;
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -102,15 +108,18 @@ impl ListEngine for List {
 
     fn load(bytes: &[u8]) -> Result<Self> {
         let (document, list) = load(bytes)?;
+        let len = document.length(&list);
         Ok(Self {
             document,
             list,
+            len,
             subscriber: None,
         })
     }
 
     fn pull(&mut self, from: &mut Self) -> Result<()> {
         self.document.merge(&mut from.document)?;
+        self.len = self.document.length(&self.list);
         Ok(())
     }
 

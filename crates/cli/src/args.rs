@@ -9,11 +9,13 @@ Exit codes:
   0  done
   1  failed
   2  the command line, a URL, a range or a setting is wrong
-  3  get: the key is not there
+  3  get, tree: what was asked for is not there
   4  damage found, by verify or on the way
-  5  txn: somebody else came first, in every try; nothing was written
-  6  a condition does not hold: expect of txn, --if-absent and --if-value of put
-  7  changes: the log does not hold them any more
+  5  txn: somebody else came first, in every try; tree scope merge: the base has
+     changed where the scope wrote; nothing was written
+  6  a condition does not hold: expect of txn, --if-absent and --if-value of put,
+     --if... of tree, a test of a JSON Patch, a schema; nothing was written
+  7  changes, tree watch: what happened since is not kept any more
 
 Results go to stdout, what was done to stderr. A backup is a database: to
 restore one, open it where it is (siltstone --db BACKUP ...), or back it up to
@@ -103,6 +105,12 @@ pub(crate) enum Command {
     Merge(commands::merge::MergeArgs),
     /// Do a script of operations in one commit, or nothing of it
     Txn(commands::txn::TxnArgs),
+    /// JSON documents by path: read, write, watch, travel back, branch off
+    Tree(commands::tree::TreeArgs),
+    /// Collaborative lists: edit, look back, sync with other copies
+    List(commands::list::ListArgs),
+    /// Collaborative texts: edit by file, look back, sync with other copies
+    Text(commands::list::TextArgs),
     /// Show every commit with what it wrote, also as it happens
     Changes(commands::changes::ChangesArgs),
     /// Say how much of the log stays for `changes`

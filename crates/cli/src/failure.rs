@@ -81,6 +81,8 @@ impl Failure {
 }
 
 fn code_of(error: &siltstone::Error) -> u8 {
+    use siltstone::list::Error as List;
+    use siltstone::trees::Error as Tree;
     use siltstone_kv::Error as Kv;
     match error {
         siltstone::Error::Url { .. } => 2,
@@ -93,7 +95,34 @@ fn code_of(error: &siltstone::Error) -> u8 {
         siltstone::Error::Kv(Kv::Conflict { .. }) => 5,
         siltstone::Error::Kv(Kv::ConditionFailed { .. }) => 6,
         siltstone::Error::Kv(Kv::ChangesGone { .. }) => 7,
+        siltstone::Error::Tree(error) => match error {
+            Tree::Path { .. }
+            | Tree::Filter { .. }
+            | Tree::JsonPatch { .. }
+            | Tree::BadSchema { .. }
+            | Tree::Name { .. } => 2,
+            Tree::NotFound { .. } => 3,
+            Tree::Corrupt { .. } => 4,
+            Tree::ScopeConflicts { .. } => 5,
+            Tree::Unexpected { .. } | Tree::Schema { .. } => 6,
+            Tree::WatchGone { .. } => 7,
+            _ => 1,
+        },
+        siltstone::Error::ListName { .. } | siltstone::Error::ListKind { .. } => 2,
+        siltstone::Error::UnknownList { .. } => 3,
+        siltstone::Error::ListDamaged { .. } => 4,
+        siltstone::Error::List(error) => match error {
+            List::OutOfRange { .. } | List::BadRange { .. } => 3,
+            List::Damaged { .. } => 4,
+            _ => 1,
+        },
         _ => 1,
+    }
+}
+
+impl From<siltstone::trees::Error> for Failure {
+    fn from(error: siltstone::trees::Error) -> Self {
+        Self::Database(error.into())
     }
 }
 

@@ -125,6 +125,27 @@ impl Batch {
         self
     }
 
+    /// Visits the writes to `keyspace` in order. Merges come as their operands' bytes are stored, and
+    /// are not for callers: a keyspace without a merge operator has none.
+    pub fn for_each_in(&self, keyspace: KeyspaceId, mut visit: impl FnMut(Written<'_>)) {
+        self.for_each(|op| {
+            if op.keyspace != keyspace {
+                return;
+            }
+            match op.tag.kind() {
+                Kind::Put => visit(Written::Put {
+                    key: op.key,
+                    value: &op.value[ttl::prefix(op.tag, op.value)..],
+                }),
+                Kind::Delete => visit(Written::Delete { key: op.key }),
+                Kind::RangeDelete => visit(Written::DeleteRange(
+                    &RangeDelete::of_op(op.key, op.value, Commit::ZERO).range(),
+                )),
+                Kind::Merge | Kind::Ingested => {}
+            }
+        });
+    }
+
     /// Visits every write in order.
     pub(crate) fn for_each(&self, visit: impl FnMut(&Op<'_>)) {
         self.for_each_from(0, visit);
@@ -212,6 +233,26 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+}
+
+/// One write of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Written<'a> {
+    /// A key is set.
+    Put {
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// A key is deleted.
+    Delete {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// All keys of a range are deleted.
+    DeleteRange(&'a KeyRange),
 }
 
 /// One commit being put together: at most one write a key.

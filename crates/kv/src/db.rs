@@ -16,6 +16,7 @@ use crate::threads::start_threads;
 use crate::types::Commit;
 use crate::write_future::WriteFuture;
 use siltstone_storage::{Env, FolderLock};
+use std::any::Any;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,6 +33,7 @@ struct Inner {
     core: Arc<Core>,
     threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     opened: OpenStats,
+    companions: parking_lot::Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Kv {
@@ -58,6 +60,7 @@ impl Kv {
                 core,
                 threads: parking_lot::Mutex::new(threads),
                 opened,
+                companions: parking_lot::Mutex::default(),
             }),
         })
     }
@@ -69,6 +72,20 @@ impl Kv {
     /// What opening found and did.
     pub fn open_stats(&self) -> &OpenStats {
         &self.inner.opened
+    }
+
+    /// What a layer above keeps once for each open database, made when it is first asked for. It must
+    /// not hold a handle of the database, which would then never close by itself.
+    pub fn companion<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
+        let mut companions = self.inner.companions.lock();
+        let found = companions
+            .iter()
+            .find_map(|any| any.clone().downcast::<T>().ok());
+        found.unwrap_or_else(|| {
+            let made = Arc::<T>::default();
+            companions.push(made.clone());
+            made
+        })
     }
 
     /// The keyspace that every database has.
@@ -128,6 +145,46 @@ impl Kv {
             latency: core.shared.env.clock.elapsed().saturating_sub(started),
             retries,
         })
+    }
+
+    /// As [`Kv::write`]; `numbered` is told the commit's number as soon as it is given, before anybody
+    /// waits for a disk. A caller that works out what to write under a lock of its own lets go of the
+    /// lock there: then its locks and the commits have one order, and writers share their syncs. Does
+    /// not wait for room: call [`Kv::wait_for_room`] first, outside of the lock. An empty batch gets no
+    /// number.
+    ///
+    /// # Errors
+    /// As [`Kv::write`]. An error after `numbered` was called means that writes are stopped.
+    pub fn write_numbered(
+        &self,
+        batch: &Batch,
+        durability: Durability,
+        numbered: impl FnOnce(Commit),
+    ) -> Result<Commit> {
+        let core = &self.inner.core;
+        if batch.is_empty() {
+            return Ok(core.shared.visible());
+        }
+        self.check_batch(batch)?;
+        let batch = &*self.settled(batch)?;
+        let mut write = Write {
+            encode: &mut |out| out.extend_from_slice(&batch.ops),
+            ops: batch.count,
+            footprint: &batch.footprint,
+            user_bytes: batch.user_bytes as u64,
+            durability,
+            check: None,
+            listing: None,
+        };
+        core.write_numbered(&mut write, numbered)
+    }
+
+    /// Waits until every write that has its number is visible.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], [`Error::Closed`].
+    pub fn wait_visible(&self) -> Result<()> {
+        self.inner.core.pass_through()
     }
 
     /// As [`Kv::write`], for a task: the future is ready when the write is done, and nothing blocks.

@@ -260,6 +260,14 @@ pub enum Error {
         /// What was found first.
         found: String,
     },
+    /// A layer above a keyspace does not allow what a transaction was to write there.
+    #[error("keyspace {keyspace:?}: {cause}; nothing was written")]
+    Refused {
+        /// The keyspace.
+        keyspace: String,
+        /// Why.
+        cause: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// A checkpoint name that is taken or unknown.
     #[error("checkpoint {name:?}: {what}")]
     Checkpoint {

@@ -44,6 +44,11 @@ impl Keyspace {
         &self.core.name
     }
 
+    /// Its number.
+    pub fn id(&self) -> crate::KeyspaceId {
+        self.core.id
+    }
+
     /// Its settings.
     pub fn options(&self) -> KeyspaceOptions {
         (*self.core.view.load().options).clone()

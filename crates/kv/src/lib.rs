@@ -47,6 +47,7 @@ mod options;
 mod permits;
 mod pipeline;
 mod range_delete;
+mod range_history;
 mod read;
 mod readable;
 mod reader;
@@ -71,7 +72,7 @@ mod wal;
 mod write_future;
 
 pub use backup::{BackupInfo, BackupStats, Backups, RestoreStats};
-pub use batch::Batch;
+pub use batch::{Batch, Written};
 pub use changes::{Change, ChangeKind, ChangeSet, Changes};
 pub use clone::CloneStats;
 pub use commit_ranges::{CommitRange, CommitRanges};
@@ -92,6 +93,7 @@ pub use options::{
 };
 pub use permits::CancelToken;
 pub use range_delete::RangeDelete;
+pub use range_history::{KeyChange, changed_since, range_history};
 pub use read::{KeyRange, Read, ReadAt};
 pub use reader::{Reader, ReaderKeyspace};
 pub use retention::Rule;
@@ -105,6 +107,7 @@ pub use stats::{
     Stats, Totals,
 };
 pub use transaction::guard::Touched;
+pub use transaction::listener::{CommitListener, Go};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionKeyspace};
 pub use types::{Commit, KeyspaceId, SegmentId};
 pub use verify::{VerifyReport, verify};

@@ -233,7 +233,18 @@ impl Core {
 
     /// Writes and waits for the asked durability.
     pub(crate) fn write(&self, write: &mut Write<'_>) -> Result<Commit> {
+        self.write_numbered(write, |_| {})
+    }
+
+    /// As [`Core::write`]; `numbered` is told the number before the write goes on its way. Whoever
+    /// calls under a lock of its own lets go of it there, so that its order is the commits' order.
+    pub(crate) fn write_numbered(
+        &self,
+        write: &mut Write<'_>,
+        numbered: impl FnOnce(Commit),
+    ) -> Result<Commit> {
         let (commit, submitted) = self.enqueue(write, Waiter::of_thread, MayLead::Thread)?;
+        numbered(commit);
         match submitted {
             Submitted::Lead => self.lead()?,
             Submitted::LeadNow(group, log) => self.lead_now(group, log)?,

@@ -210,6 +210,11 @@ impl KeyRange {
         }
     }
 
+    /// Its start, included, and its end, excluded; `None` is open.
+    pub fn bounds(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+        self.borrowed()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         matches!((&self.start, &self.end), (Some(start), Some(end)) if start >= end)
     }

@@ -2,6 +2,7 @@
 
 pub use crate::backups::Backups;
 use crate::error::{Error, Result};
+use crate::lists::Lists;
 use crate::location::Location;
 use crate::wait::key_range;
 use bytes::Bytes;
@@ -13,6 +14,9 @@ use siltstone_kv::{
 pub use siltstone_kv::{
     Changes, Ingest, Keyspace, Reader as KvReader, ReaderKeyspace, Rows, Scan, Snapshot,
     Transaction, TransactionKeyspace, Version,
+};
+pub use siltstone_tree::{
+    Joined, NodeHistory, ReadTree, ReadWatch, Scope, TransactionTree, Tree, Trees, View, Watch,
 };
 use std::ops::RangeBounds;
 use std::time::Duration;
@@ -284,6 +288,52 @@ impl Database {
         Ok(self.kv.set_keyspace(name, options)?)
     }
 
+    /// The document tree called `name`.
+    ///
+    /// ```
+    /// # fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let url = dir.path().to_str().expect("a plain path");
+    /// use siltstone::blocking::Database;
+    /// use siltstone::{Isolation, KeyspaceOptions};
+    /// let db = Database::open(url)?;
+    /// let shop = db.create_tree("shop", KeyspaceOptions::default())?;
+    /// let before = shop.set("stock.apples", 5)?;
+    /// // One commit for a tree and a keyspace.
+    /// db.transact(Isolation::Serializable, 10, |txn| -> siltstone::Result<()> {
+    ///     shop.on(txn).increment("stock.apples", -1)?;
+    ///     Ok(txn.put(db.default_keyspace(), b"last sale", b"an apple")?)
+    /// })?;
+    /// assert_eq!(shop.get("stock.apples")?, 4.into());
+    /// assert_eq!(shop.get_at("stock.apples", before)?, 5.into());
+    /// # db.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn tree(&self, name: &str) -> Result<Tree> {
+        Ok(self.trees().open(name)?)
+    }
+
+    /// Creates a document tree; its window, divisor and levels are those of `options`.
+    ///
+    /// # Errors
+    /// The name is taken; a setting is out of bounds.
+    pub fn create_tree(&self, name: &str, options: KeyspaceOptions) -> Result<Tree> {
+        Ok(self.trees().create(name, options)?)
+    }
+
+    /// All document trees: to list, create, change and drop them.
+    pub fn trees(&self) -> Trees {
+        Trees::of(&self.kv)
+    }
+
+    /// The stored lists and texts: to list, open, create and drop them.
+    pub fn lists(&self) -> Lists {
+        Lists::of(&self.kv, self.location.absolute())
+    }
+
     /// Makes every write so far durable.
     ///
     /// # Errors
@@ -422,6 +472,19 @@ impl Reader {
     /// There is none of this name.
     pub fn keyspace(&self, name: &str) -> Result<ReaderKeyspace> {
         Ok(self.reader.keyspace(name)?)
+    }
+
+    /// The document tree called `name`.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn tree(&self, name: &str) -> Result<ReadTree> {
+        Ok(ReadTree::open(&self.reader, name)?)
+    }
+
+    /// The names of all document trees.
+    pub fn tree_names(&self) -> Vec<String> {
+        ReadTree::names(&self.reader)
     }
 
     /// The keyspace that every database has.

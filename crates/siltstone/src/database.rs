@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::keyspace::{Keyspace, Snapshot};
 use crate::scan::Scan;
 use crate::transaction::Transaction;
+use crate::tree::Tree;
 use crate::wait::{room, wait};
 use bytes::Bytes;
 use siltstone_kv::{
@@ -193,6 +194,57 @@ impl Database {
                 committed => return committed.map(|_| answer).map_err(E::from),
             }
         }
+    }
+
+    /// The document tree called `name`.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let url = dir.path().to_str().expect("a plain path");
+    /// use siltstone::{Database, KeyspaceOptions, Value, WatchEvent, WatchFrom};
+    /// let db = Database::open(url).await?;
+    /// let config = db.create_tree("config", KeyspaceOptions::default()).await?;
+    /// let mut watch = config.watch("limits", WatchFrom::Now).await?;
+    /// assert!(matches!(watch.next().await?, WatchEvent::State { .. }));
+    /// let commit = config.patch("limits", r#"{"cpu": 2, "memory": "1GiB"}"#.parse::<Value>().unwrap()).await?;
+    /// assert_eq!(watch.next().await?.commit(), commit);
+    /// assert_eq!(config.get("limits.cpu").await?, 2.into());
+    /// # drop(watch);
+    /// # db.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub async fn tree(&self, name: &str) -> Result<Tree> {
+        let (inner, name) = (self.inner.clone(), name.to_string());
+        Ok(Tree(wait(move || inner.tree(&name)).await??))
+    }
+
+    /// Creates a document tree; its window, divisor and levels are those of `options`.
+    ///
+    /// # Errors
+    /// The name is taken; a setting is out of bounds.
+    pub async fn create_tree(&self, name: &str, options: KeyspaceOptions) -> Result<Tree> {
+        let (inner, name) = (self.inner.clone(), name.to_string());
+        Ok(Tree(
+            wait(move || inner.create_tree(&name, options)).await??,
+        ))
+    }
+
+    /// The names of all document trees.
+    pub fn tree_names(&self) -> Vec<String> {
+        self.inner.trees().names()
+    }
+
+    /// Drops a document tree with its history.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub async fn drop_tree(&self, name: &str) -> Result<()> {
+        let (inner, name) = (self.inner.clone(), name.to_string());
+        Ok(wait(move || inner.trees().drop_tree(&name)).await??)
     }
 
     /// Every commit after `after`, in order, with what it wrote, as it becomes durable. Go on after a

@@ -21,6 +21,10 @@
 //! - [`Database::begin`], [`Database::transact`]: transactions
 //! - [`Database::merge`], [`Database::delete_range`], [`Database::put_ttl`], [`Database::put_if`]: other
 //!   kinds of writes; [`Keyspace::ingest`]: many rows at once
+//! - [`Database::tree`]: document trees, JSON by path with watches, scopes and exact history, in the
+//!   same commits and transactions
+//! - [`blocking::Database::lists`]: collaborative lists and texts, stored with their history, that
+//!   sync with other copies
 //! - [`Database::changes`]: every commit with what it wrote, as it happens
 //!
 //! [`Database`] is for asynchronous programs (Tokio), [`blocking::Database`] for all others; both
@@ -35,12 +39,14 @@ mod database;
 mod error;
 mod ingest;
 mod keyspace;
+pub mod lists;
 mod location;
 mod reader;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod tree;
 mod wait;
 
 pub use changes::Changes;
@@ -60,5 +66,11 @@ pub use siltstone_kv::{
     RestoreStats, Savepoint, ScanOptions, ScanStats, SegmentId, Source, Stats, TableMeta, Totals,
     Touched, VerifyReport, Version, WalRecovery, inspect,
 };
+pub use siltstone_list as list;
 pub use siltstone_storage::{Blobs, Env, Error as StorageError, StoreKind, Timestamp};
+pub use siltstone_tree::{
+    self as trees, Edit, Expect as TreeExpect, Filter, JsonPatch, Path, Pattern, Segment, ToPath,
+    ToPattern, Value, WatchEvent, WatchFrom, parse_json_patch,
+};
 pub use transaction::Transaction;
+pub use tree::{TransactionTree, Tree, Watch};

@@ -36,6 +36,17 @@ impl fmt::Display for Location {
 }
 
 impl Location {
+    /// The place spelled so that no other place is spelled alike on this machine.
+    pub(crate) fn absolute(&self) -> String {
+        match self {
+            Self::Folder(path) => match std::path::absolute(path) {
+                Ok(path) => path.display().to_string(),
+                Err(_) => self.to_string(),
+            },
+            Self::Bucket { .. } => self.to_string(),
+        }
+    }
+
     /// Reads a URL: a path, `file:///path`, `s3://bucket/prefix`, `gs://bucket/prefix` or
     /// `az://container/prefix`.
     ///

@@ -4,6 +4,7 @@
 use crate::error::Result;
 use crate::keyspace::Keyspace;
 use crate::scan::Scan;
+use crate::tree::{TransactionTree, Tree};
 use crate::wait::{get, key_range, open_scan, wait};
 use bytes::Bytes;
 use siltstone_kv::{Commit, Durability, KeyRange, Read, ReadAt, Savepoint, ScanOptions};
@@ -186,6 +187,14 @@ impl Transaction {
     ) -> Result<()> {
         let (key, operand) = (key.as_ref(), operand.as_ref());
         Ok(self.inner.merge(&keyspace.0, key, operand)?)
+    }
+
+    /// A document tree inside the transaction, with its own writes.
+    pub fn tree<'a>(&'a self, tree: &'a Tree) -> TransactionTree<'a> {
+        TransactionTree {
+            transaction: &self.inner,
+            tree,
+        }
     }
 
     /// Marks a place to roll back to.

@@ -10,6 +10,7 @@ mod diamond_types;
 mod floor;
 #[cfg(feature = "loro")]
 mod loro;
+mod siltstone;
 #[cfg(feature = "yrs")]
 mod yrs;
 
@@ -43,6 +44,23 @@ pub(crate) const OWN: &str = "siltstone";
 
 /// Every engine, in the order of the tables, whether built in or not.
 pub(crate) const ALL: &[About] = &[
+    About {
+        name: OWN,
+        feature: None,
+        built: true,
+        abilities: &[
+            Ability::Text,
+            Ability::Merge,
+            Ability::Messages(Form::Bytes),
+            Ability::List,
+            Ability::Share,
+            Ability::Moves,
+        ],
+        notes: &[(
+            "text_remote",
+            "what it sends to a replica that has nothing is its stored form",
+        )],
+    },
     About {
         name: "diamond-types",
         feature: Some("diamond-types"),
@@ -222,6 +240,7 @@ pub(crate) fn run_on(
 
 fn run_text(engine: &str, task: &Task, trace: &Trace) -> Result<Outcome> {
     match engine {
+        OWN => text_task::<siltstone::Text>(task, trace),
         #[cfg(feature = "diamond-types")]
         "diamond-types" => text_task::<diamond_types::Text>(task, trace),
         #[cfg(feature = "cola")]
@@ -239,6 +258,7 @@ fn run_text(engine: &str, task: &Task, trace: &Trace) -> Result<Outcome> {
 
 fn run_list(engine: &str, task: &Task, size: usize) -> Result<Outcome> {
     match engine {
+        OWN => list_task::<siltstone::List>(task, size),
         #[cfg(feature = "loro")]
         "loro" => list_task::<loro::List>(task, size),
         #[cfg(feature = "loro")]

@@ -18,12 +18,14 @@ pub(crate) mod ingest;
 pub(crate) mod init;
 pub(crate) mod keep_log;
 pub(crate) mod keyspace;
+pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod put;
 pub(crate) mod retained;
 pub(crate) mod scan;
 pub(crate) mod settings;
 pub(crate) mod stats;
+pub(crate) mod tree;
 pub(crate) mod txn;
 pub(crate) mod verify;
 
@@ -41,6 +43,9 @@ pub(crate) fn run(command: Command, session: &mut Session) -> Result<()> {
         Command::Delete(args) => delete::run(&args, session),
         Command::Merge(args) => merge::run(&args, session),
         Command::Txn(args) => txn::run(&args, session),
+        Command::Tree(args) => tree::run(&args, session),
+        Command::List(args) => list::run_list(&args, session),
+        Command::Text(args) => list::run_text(&args, session),
         Command::Changes(args) => changes::run(&args, session),
         Command::KeepLog(args) => keep_log::run(&args, session),
         Command::Scan(args) => scan::run(&args, session),

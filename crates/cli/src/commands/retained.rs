@@ -1,10 +1,12 @@
-//! `siltstone history --retained`: which commits of a keyspace can be read, as a timeline.
+//! `siltstone history --retained` and `siltstone tree retained`: which commits of a keyspace can be read,
+//! as a timeline.
 
 use crate::commands::settings::policy;
 use crate::failure::Result;
 use crate::object::Object;
 use crate::session::Session;
 use crate::units::{count, nth, plural};
+use siltstone::blocking::Reader;
 use siltstone::{Commit, CommitRange, CommitRanges};
 
 /// Columns of the timeline.
@@ -23,7 +25,18 @@ struct Range {
 
 pub(crate) fn run(session: &mut Session) -> Result<()> {
     let reader = session.reader()?;
-    let keyspace = reader.keyspace(session.keyspace_name())?;
+    let name = session.keyspace_name().to_string();
+    show(session, &reader, &name, ("keyspace", &name))
+}
+
+/// Draws the timeline of `keyspace`, as that of a `what` of some name.
+pub(crate) fn show(
+    session: &mut Session,
+    reader: &Reader,
+    keyspace: &str,
+    (what, name): (&str, &str),
+) -> Result<()> {
+    let keyspace = reader.keyspace(keyspace)?;
     let head = reader.kv().head();
     // Commit 0 is the empty database: readable perhaps, and nothing to look at.
     let retained = keyspace.retained_commits()?.between(Commit(1), head);
@@ -31,7 +44,7 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
     if session.out.json() {
         let ranges: Vec<_> = retained.ranges().iter().map(as_range).collect();
         let object = Object::default()
-            .field("keyspace", keyspace.name())
+            .field(what, name)
             .field("head", &head)
             .field("retained", &small(retained.len()))
             .field("ranges", &ranges)
@@ -40,8 +53,8 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
     }
     let paint = session.out.paint();
     session.out.line(format_args!(
-        "keyspace {}  {} of {} can be read",
-        paint.bold(keyspace.name()),
+        "{what} {}  {} of {} can be read",
+        paint.bold(name),
         count(small(retained.len())),
         plural(head.0, "commit", "commits"),
     ))?;

@@ -7,10 +7,11 @@
 
 pub(crate) mod guard;
 pub(crate) mod in_flight;
+pub(crate) mod listener;
 pub(crate) mod overlay;
 pub(crate) mod registry;
 pub(crate) mod state;
-mod validate;
+pub(crate) mod validate;
 
 use crate::batch::Batch;
 use crate::db::Kv;
@@ -22,6 +23,7 @@ use crate::snapshot::{HeldCommits, Scope};
 use crate::stats::PutStats;
 use crate::types::Commit;
 use bytes::Bytes;
+use listener::CommitListener;
 use state::{Phase, TransactionState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,6 +218,17 @@ impl Transaction {
         Ok(())
     }
 
+    /// Attaches a listener for what it writes to `keyspace`; the first one of a keyspace stays.
+    ///
+    /// # Errors
+    /// When the transaction is over.
+    pub fn listen(&self, keyspace: &Keyspace, listener: Arc<dyn CommitListener>) -> Result<()> {
+        let mut inner = self.state.inner.lock();
+        self.state.use_now(self.kv.core(), &mut inner)?;
+        inner.listen(keyspace.core().id, listener);
+        Ok(())
+    }
+
     /// Marks a place to roll back to.
     ///
     /// # Errors
@@ -272,7 +285,7 @@ impl Transaction {
             return answer.clone();
         }
         self.state.use_now(core, &mut inner)?;
-        let answer = self.validate_and_write(&inner, durability);
+        let answer = self.commit_heard(&inner, durability);
         self.state
             .end(core, &mut inner, Phase::Tried(answer.clone()));
         answer

@@ -9,6 +9,7 @@ use crate::snapshot::CommitPin;
 use crate::stats::PutStats;
 use crate::transaction::Isolation;
 use crate::transaction::guard::Guard;
+use crate::transaction::listener::CommitListener;
 use crate::transaction::overlay::{Overlay, Reads, own};
 use crate::types::{Commit, KeyspaceId, Tag};
 use crate::wal::frame::Op;
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     /// Places to roll back to, oldest first, with their numbers.
     savepoints: Vec<(u64, BatchMark)>,
     last_savepoint: u64,
+    listeners: BTreeMap<KeyspaceId, Arc<dyn CommitListener>>,
 }
 
 /// Where a transaction stands.
@@ -72,6 +74,7 @@ impl TransactionState {
                 for_update: Guard::default(),
                 savepoints: Vec::new(),
                 last_savepoint: 0,
+                listeners: BTreeMap::new(),
             }),
         }
     }
@@ -101,6 +104,7 @@ impl TransactionState {
         inner.pin = None;
         inner.own.clear();
         inner.batch = Batch::new();
+        inner.listeners.clear();
         *self.reads.lock() = Reads::default();
         core.transactions.leave(self.id);
         core.queue.lock().in_flight.close();
@@ -149,6 +153,15 @@ impl Inner {
             }),
             Phase::Expired(idle) => Err(Error::TransactionExpired { idle: *idle }),
         }
+    }
+
+    pub(crate) fn listen(&mut self, keyspace: KeyspaceId, listener: Arc<dyn CommitListener>) {
+        self.listeners.entry(keyspace).or_insert(listener);
+    }
+
+    /// The listeners, in the order of their keyspaces.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &Arc<dyn CommitListener>> {
+        self.listeners.values()
     }
 
     /// Shows what was added to the batch since `before` to the transaction's own reads.

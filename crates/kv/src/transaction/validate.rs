@@ -13,6 +13,7 @@ use crate::stats::{PutStats, Source};
 use crate::transaction::Transaction;
 use crate::transaction::guard::{Guard, Touched};
 use crate::transaction::in_flight::{Check, Conflict};
+use crate::transaction::listener::CommitListener;
 use crate::transaction::state::Inner;
 use crate::types::{Commit, KeyspaceId};
 use crate::view::View;
@@ -20,10 +21,41 @@ use siltstone_storage::Wait;
 use std::sync::Arc;
 
 impl Transaction {
-    pub(super) fn validate_and_write(
+    /// Commits, with every listener around it.
+    pub(super) fn commit_heard(&self, inner: &Inner, durability: Durability) -> Result<PutStats> {
+        let listeners: Vec<_> = inner.listeners().cloned().collect();
+        if !listeners.is_empty() {
+            // Where listeners hold locks of theirs nobody waits for room.
+            self.kv.core().admit(inner.batch.user_bytes)?;
+        }
+        self.commit_around(&listeners, inner, durability, &mut |_| {})
+    }
+
+    fn commit_around(
+        &self,
+        listeners: &[Arc<dyn CommitListener>],
+        inner: &Inner,
+        durability: Durability,
+        numbered: &mut dyn FnMut(Commit),
+    ) -> Result<PutStats> {
+        let Some((first, rest)) = listeners.split_first() else {
+            return self.validate_and_write(inner, durability, numbered);
+        };
+        let mut go = |told: &mut dyn FnMut(Commit)| {
+            let mut both = |commit| {
+                told(commit);
+                numbered(commit);
+            };
+            self.commit_around(rest, inner, durability, &mut both)
+        };
+        first.commit(&inner.batch, &mut go)
+    }
+
+    fn validate_and_write(
         &self,
         inner: &Inner,
         durability: Durability,
+        numbered: &mut dyn FnMut(Commit),
     ) -> Result<PutStats> {
         let core = self.kv.core();
         let clock = &core.shared.env.clock;
@@ -35,12 +67,14 @@ impl Transaction {
         // One that only read saw one commit, and that is as good as having run then.
         if !inner.batch.is_empty() {
             core.shared.check_writable()?;
-            stats.retries = core.admit(inner.batch.user_bytes)?;
+            if inner.listeners().next().is_none() {
+                stats.retries = core.admit(inner.batch.user_bytes)?;
+            }
             let batch = self.kv.settled(&inner.batch)?;
             let guard = self.state.guard(inner);
             let checking = core.begin_check()?;
             core.check_visible(&guard, self.state.snapshot)?;
-            stats.commit = core.write(&mut Write {
+            let mut write = Write {
                 encode: &mut |out| out.extend_from_slice(&batch.ops),
                 ops: batch.count,
                 footprint: &batch.footprint,
@@ -52,7 +86,8 @@ impl Transaction {
                     seen: checking.began,
                 }),
                 listing: None,
-            })?;
+            };
+            stats.commit = core.write_numbered(&mut write, numbered)?;
             stats.destination = Source::Memtable;
         }
         stats.latency = clock.elapsed().saturating_sub(started);
@@ -155,7 +190,11 @@ fn newest(view: &View, key: &[u8], snapshot: Commit) -> Result<Option<Commit>> {
 }
 
 /// Some key of `range` that a commit after `snapshot` wrote.
-fn newest_in(view: &View, range: &KeyRange, snapshot: Commit) -> Result<Option<(Vec<u8>, Commit)>> {
+pub(crate) fn newest_in(
+    view: &View,
+    range: &KeyRange,
+    snapshot: Commit,
+) -> Result<Option<(Vec<u8>, Commit)>> {
     let state = Arc::new(ReadState::new(Wait::Allowed));
     let mut merge = MergeCursor::new(view.sources_after(range.borrowed(), snapshot, &state));
     match &range.start {

@@ -1,0 +1,922 @@
+//! Others' transactions come in: in any order, in any batches, more than once. A transaction is
+//! applied when everything it builds on is here; until then it waits.
+
+use std::sync::Arc;
+
+use crate::births::Side;
+use crate::content::Content;
+use crate::doc::{Change, Doc, Moved};
+use crate::error::{Error, Result};
+use crate::id::{OpId, Session};
+use crate::log::Dependency;
+use crate::order::Rank;
+use crate::pending::{MAX_PENDING_ITEMS, Missing, Parked};
+use crate::permit::{Action, Permit, Request};
+use crate::tree::{Elem, Entry, NONE};
+use crate::update::{LAST, Name, Op, Part, Update};
+
+/// Two operations on one element that did not know of each other: one counts, the other does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The element both set, or both moved.
+    pub element: OpId,
+    /// The operation that counts, on every copy.
+    pub kept: OpId,
+    /// The operation that does not.
+    pub lost: OpId,
+}
+
+/// What came of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Transactions that took effect, among them such as had waited.
+    pub transactions: u32,
+    /// Transactions that were here already.
+    pub known: u32,
+    /// Transactions the permission check refused.
+    pub refused: u32,
+    /// Operations (elements inserted, deleted, set, moved) that wait for others, in all.
+    pub pending: usize,
+    /// Concurrent sets and moves of one element.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl Applied {
+    pub(crate) fn join(&mut self, other: Self) {
+        self.transactions += other.transactions;
+        self.known += other.known;
+        self.refused += other.refused;
+        self.pending = other.pending;
+        self.conflicts.extend(other.conflicts);
+    }
+}
+
+/// A part on its way in, and how far it is.
+struct Incoming<C: Content> {
+    sessions: Arc<[Session]>,
+    /// The local indices of `sessions`, as far as they are known.
+    locals: Vec<u32>,
+    part: Part<C>,
+    /// Transactions, operations, items of the operation at hand and content that are done.
+    txs: u32,
+    op: usize,
+    op_done: u32,
+    content_at: usize,
+    dependency: usize,
+    /// The stretches of sizes and times at hand, and how much of each is done.
+    size: (usize, u32),
+    time: (usize, u32),
+}
+
+/// As much of an operation as is within a transaction.
+struct Piece<'a, V> {
+    op: &'a Op<V>,
+    skip: u32,
+    count: u32,
+}
+
+const UNKNOWN: u32 = u32::MAX;
+
+impl<C: Content> Incoming<C> {
+    fn new(sessions: Arc<[Session]>, part: Part<C>) -> Self {
+        let locals = vec![UNKNOWN; sessions.len()];
+        Self {
+            sessions,
+            locals,
+            part,
+            txs: 0,
+            op: 0,
+            op_done: 0,
+            content_at: 0,
+            dependency: 0,
+            size: (0, 0),
+            time: (0, 0),
+        }
+    }
+
+    fn next_tx(&self) -> u32 {
+        self.part.first_tx + self.txs
+    }
+
+    fn is_done(&self) -> bool {
+        self.txs == self.part.txs
+    }
+
+    /// The next stretch of at most `limit` transactions of one size and one time: how many, of how
+    /// many items, and when. Counts it as done.
+    fn next_stretch(&mut self, limit: u32) -> (u32, u32, u64) {
+        let (count, per_tx) = self.part.sizes[self.size.0];
+        let (at_once, time) = self.part.times[self.time.0];
+        let txs = limit.min(count - self.size.1).min(at_once - self.time.1);
+        self.size.1 += txs;
+        if self.size.1 == count {
+            self.size = (self.size.0 + 1, 0);
+        }
+        self.time.1 += txs;
+        if self.time.1 == at_once {
+            self.time = (self.time.0 + 1, 0);
+        }
+        self.txs += txs;
+        (txs, per_tx, time)
+    }
+
+    /// Walks the operations of the next `items` items without counting them as done.
+    fn pieces(&self, items: u32) -> impl Iterator<Item = Piece<'_, C::Item>> {
+        let (mut op, mut skip, mut left) = (self.op, self.op_done, items);
+        std::iter::from_fn(move || {
+            if left == 0 {
+                return None;
+            }
+            let this = &self.part.ops[op];
+            let count = left.min(this.items() - skip);
+            let piece = Piece {
+                op: this,
+                skip,
+                count,
+            };
+            left -= count;
+            (op, skip) = (op + 1, 0);
+            Some(piece)
+        })
+    }
+
+    /// Counts `items` items of operations as done.
+    fn done(&mut self, items: u32) {
+        let mut left = items;
+        while left > 0 {
+            let rest = self.part.ops[self.op].items() - self.op_done;
+            if left < rest {
+                self.op_done += left;
+                return;
+            }
+            left -= rest;
+            (self.op, self.op_done) = (self.op + 1, 0);
+        }
+    }
+
+    /// Passes over the next `txs` transactions, which are here already.
+    fn skip(&mut self, txs: u32, content: &mut C) {
+        let end = self.txs + txs;
+        while self.txs < end {
+            let (count, per_tx, _) = self.next_stretch(end - self.txs);
+            let items = count * per_tx;
+            let inserted: u32 = self
+                .pieces(items)
+                .map(|piece| {
+                    if matches!(piece.op, Op::Insert { .. }) {
+                        piece.count
+                    } else {
+                        0
+                    }
+                })
+                .sum();
+            content.skip_part(&self.part.content, &mut self.content_at, inserted);
+            self.done(items);
+        }
+        let tx = self.next_tx();
+        let later = self.part.dependencies[self.dependency..]
+            .iter()
+            .take_while(|known| known.0 < tx);
+        self.dependency += later.count();
+    }
+
+    /// What is left, as a part of its own.
+    fn rest(mut self) -> (Arc<[Session]>, Part<C>) {
+        let part = &mut self.part;
+        part.first_tx += self.txs;
+        part.txs -= self.txs;
+        part.sizes.drain(..self.size.0);
+        if let Some(first) = part.sizes.first_mut() {
+            first.0 -= self.size.1;
+        }
+        part.times.drain(..self.time.0);
+        if let Some(first) = part.times.first_mut() {
+            first.0 -= self.time.1;
+        }
+        part.dependencies.drain(..self.dependency);
+        part.first_number += part.ops[..self.op].iter().map(Op::numbers).sum::<u32>();
+        part.ops.drain(..self.op);
+        part.content = C::rest(&part.content, self.content_at);
+        if self.op_done > 0 {
+            // Only operations on many elements are cut; an insertion goes on from its own last one,
+            // which is named when its transactions have come and numbered it.
+            if part.ops[0].numbers() > 0 {
+                part.first_number += self.op_done;
+            }
+            part.ops[0] = cut(&part.ops[0], self.op_done);
+        }
+        (self.sessions, self.part)
+    }
+}
+
+/// The operation without its first `skip` items.
+fn cut<V: Clone>(op: &Op<V>, skip: u32) -> Op<V> {
+    match op {
+        Op::Delete {
+            count,
+            target,
+            backward,
+        } => {
+            let number = if *backward {
+                target.number - skip
+            } else {
+                target.number + skip
+            };
+            Op::Delete {
+                count: count - skip,
+                target: Name { number, ..*target },
+                backward: *backward,
+            }
+        }
+        Op::Insert {
+            count, backward, ..
+        } => {
+            let side = if *backward { Side::Left } else { Side::Right };
+            Op::Insert {
+                count: count - skip,
+                parent: Some(LAST),
+                side,
+                backward: *backward,
+            }
+        }
+        op => op.clone(),
+    }
+}
+
+impl<C: Content> Doc<C> {
+    /// Applies what can be applied of `update`, and of what waited; the rest waits.
+    pub(crate) fn apply(&mut self, update: Update<C>) -> Result<Applied> {
+        let mut applied = Applied::default();
+        let sessions: Arc<[Session]> = update.sessions.into();
+        let mut queue: Vec<_> = update
+            .parts
+            .into_iter()
+            .map(|part| Incoming::new(sessions.clone(), part))
+            .collect();
+        self.tree.know_places();
+        self.hear();
+        while !queue.is_empty() {
+            let mut blocked = Vec::new();
+            let mut progress = Vec::new();
+            for mut incoming in queue.drain(..) {
+                let before = applied.transactions;
+                let missing = self.take_in(&mut incoming, &mut applied)?;
+                if applied.transactions > before {
+                    progress.push(incoming.sessions[incoming.part.session as usize].clone());
+                }
+                if let Some(missing) = missing {
+                    blocked.push((missing, incoming));
+                }
+            }
+            for session in &progress {
+                if self.pending.is_empty() {
+                    break;
+                }
+                let count = self
+                    .names
+                    .get(session)
+                    .map_or(0, |&log| self.logs[log as usize].txs);
+                let ready = self.pending.take(session, count);
+                queue.extend(
+                    ready
+                        .into_iter()
+                        .map(|parked| Incoming::new(parked.sessions, parked.part)),
+                );
+            }
+            for (missing, incoming) in blocked {
+                let count = self
+                    .names
+                    .get(&missing.session)
+                    .map_or(0, |&log| self.logs[log as usize].txs);
+                if count >= missing.count {
+                    queue.push(incoming);
+                } else {
+                    self.park(missing, incoming)?;
+                }
+            }
+        }
+        applied.pending = self.pending.items();
+        Ok(applied)
+    }
+
+    fn park(&mut self, missing: Missing, incoming: Incoming<C>) -> Result<()> {
+        let (sessions, part) = incoming.rest();
+        let items = part.ops.iter().map(|op| op.items() as usize).sum::<usize>();
+        let waiting = self.pending.items() + items;
+        if waiting > MAX_PENDING_ITEMS {
+            return Err(Error::TooManyPending {
+                waiting,
+                limit: MAX_PENDING_ITEMS,
+            });
+        }
+        self.pending.park(
+            missing,
+            Parked {
+                sessions,
+                part,
+                items,
+            },
+        );
+        Ok(())
+    }
+
+    /// Applies the part as far as it goes; what it waits for, if it does.
+    fn take_in(
+        &mut self,
+        incoming: &mut Incoming<C>,
+        applied: &mut Applied,
+    ) -> Result<Option<Missing>> {
+        let name = incoming.sessions[incoming.part.session as usize].clone();
+        let known = self
+            .names
+            .get(&name)
+            .map_or(0, |&log| self.logs[log as usize].txs);
+        let here = known
+            .saturating_sub(incoming.next_tx())
+            .min(incoming.part.txs - incoming.txs);
+        if here > 0 {
+            self.skip_known(incoming, here)?;
+            applied.known += here;
+        }
+        while !incoming.is_done() {
+            let tx = incoming.next_tx();
+            let known = self
+                .names
+                .get(&name)
+                .map_or(0, |&log| self.logs[log as usize].txs);
+            if known < tx {
+                return Ok(Some(Missing {
+                    session: name,
+                    count: tx,
+                }));
+            }
+            let end = self.segment_end(incoming);
+            if let Some(missing) = self.missing(incoming, end)? {
+                return Ok(Some(missing));
+            }
+            let log = self.session_index(&name);
+            incoming.locals[incoming.part.session as usize] = log;
+            self.take_segment(incoming, end, log, applied);
+        }
+        Ok(None)
+    }
+
+    fn skip_known(&mut self, incoming: &mut Incoming<C>, txs: u32) -> Result<()> {
+        let session = &incoming.sessions[incoming.part.session as usize];
+        let log = &self.logs[self.names[session] as usize];
+        let from = incoming.next_tx();
+        let items = log.item_at(from + txs) - log.item_at(from);
+        let (op, done) = (incoming.op, incoming.op_done);
+        incoming.skip(txs, &mut self.content);
+        let passed: u32 = incoming.part.ops[op..incoming.op]
+            .iter()
+            .map(Op::items)
+            .sum();
+        if passed + incoming.op_done - done != items {
+            return Err(Error::TwoWriters {
+                session: log.id.clone(),
+                tx: from,
+            });
+        }
+        Ok(())
+    }
+
+    /// Transactions up to this one know nothing more than the next one does.
+    fn segment_end(&self, incoming: &Incoming<C>) -> u32 {
+        if self.permit.is_some() {
+            return incoming.next_tx() + 1;
+        }
+        let tx = incoming.next_tx();
+        let rest = &incoming.part.dependencies[incoming.dependency..];
+        let next = rest.iter().find(|known| known.0 > tx).map(|known| known.0);
+        next.unwrap_or(incoming.part.first_tx + incoming.part.txs)
+    }
+
+    /// What the transactions before `end` need and this copy does not have.
+    fn missing(&self, incoming: &mut Incoming<C>, end: u32) -> Result<Option<Missing>> {
+        let tx = incoming.next_tx();
+        for &(_, on, count) in incoming.part.dependencies[incoming.dependency..]
+            .iter()
+            .take_while(|known| known.0 == tx)
+        {
+            let session = &incoming.sessions[on as usize];
+            let local = self.local(&mut incoming.locals, on, session);
+            if local == UNKNOWN || self.logs[local as usize].txs < count {
+                return Ok(Some(Missing {
+                    session: session.clone(),
+                    count,
+                }));
+            }
+        }
+        let own = incoming.part.session;
+        let local = self.local(&mut incoming.locals, own, &incoming.sessions[own as usize]);
+        let mut own_numbers = if local == UNKNOWN {
+            0
+        } else {
+            self.logs[local as usize].numbers
+        };
+        let (items, mut numbers) = (incoming.items_until(end), 0_usize);
+        let mut locals = std::mem::take(&mut incoming.locals);
+        let mut missing = None;
+        for piece in incoming.pieces(items) {
+            let lacks = |name: Name, span: u32, locals: &mut [u32]| {
+                let session = &incoming.sessions[name.session as usize];
+                let local = self.local(locals, name.session, session);
+                let has = match name.session {
+                    session if session == own => own_numbers,
+                    _ if local == UNKNOWN => 0,
+                    _ => self.logs[local as usize].numbers,
+                };
+                let txs = if local == UNKNOWN {
+                    0
+                } else {
+                    self.logs[local as usize].txs
+                };
+                let lacks = name.number.saturating_add(span) > has;
+                lacks.then(|| Missing {
+                    session: session.clone(),
+                    count: txs + 1,
+                })
+            };
+            let needs = piece
+                .needs()
+                .into_iter()
+                .flatten()
+                .filter(|(name, _)| *name != LAST);
+            for (name, span) in needs {
+                missing = missing.or_else(|| lacks(name, span, &mut locals));
+            }
+            if missing.is_some() {
+                break;
+            }
+            let more = if piece.op.numbers() == 0 {
+                0
+            } else {
+                piece.count
+            };
+            own_numbers += more;
+            numbers += more as usize;
+        }
+        incoming.locals = locals;
+        if missing.is_none() {
+            self.room(numbers)?;
+        }
+        Ok(missing)
+    }
+
+    fn local(&self, locals: &mut [u32], index: u32, session: &Session) -> u32 {
+        if locals[index as usize] == UNKNOWN
+            && let Some(&local) = self.names.get(session)
+        {
+            locals[index as usize] = local;
+        }
+        locals[index as usize]
+    }
+
+    /// Applies the transactions before `end`, all of whose names are known here.
+    fn take_segment(
+        &mut self,
+        incoming: &mut Incoming<C>,
+        end: u32,
+        log: u32,
+        applied: &mut Applied,
+    ) {
+        let tx = incoming.next_tx();
+        let mut lamport = self.logs[log as usize].lamport;
+        while let Some(&(_, on, count)) = incoming
+            .part
+            .dependencies
+            .get(incoming.dependency)
+            .filter(|known| known.0 == tx)
+        {
+            let on = incoming.locals[on as usize];
+            lamport = lamport.max(self.logs[on as usize].lamport_of(count - 1));
+            self.logs[log as usize]
+                .dependencies
+                .push(Dependency { tx, on, count });
+            incoming.dependency += 1;
+        }
+        let mut items = 0;
+        let first_time = incoming.part.times[incoming.time.0].1;
+        while incoming.next_tx() < end {
+            let (txs, per_tx, time) = incoming.next_stretch(end - incoming.next_tx());
+            self.logs[log as usize].commit(txs, per_tx, time, lamport + 1);
+            lamport += txs;
+            items += txs * per_tx;
+        }
+        self.lamport = self.lamport.max(lamport);
+        let refused = self.permit.clone().is_some_and(|permit| {
+            let by = self.logs[log as usize].id.clone();
+            incoming
+                .pieces(items)
+                .any(|piece| ask(&permit, &by, first_time, &piece, incoming).is_err())
+        });
+        if refused {
+            self.logs[log as usize].refused.push(tx);
+            applied.refused += 1;
+        } else {
+            applied.transactions += end - tx;
+        }
+        let mut content_at = incoming.content_at;
+        for piece in incoming.pieces(items) {
+            self.take_piece(&piece, incoming, log, &mut content_at, refused, applied);
+        }
+        incoming.content_at = content_at;
+        incoming.done(items);
+    }
+
+    fn take_piece(
+        &mut self,
+        piece: &Piece<'_, C::Item>,
+        incoming: &Incoming<C>,
+        log: u32,
+        content_at: &mut usize,
+        refused: bool,
+        applied: &mut Applied,
+    ) {
+        match piece.op {
+            Op::Insert {
+                parent,
+                side,
+                backward,
+                ..
+            } => {
+                let (parent, side) = if piece.skip > 0 {
+                    (
+                        self.newest_of(log),
+                        if *backward { Side::Left } else { Side::Right },
+                    )
+                } else {
+                    (self.parent(*parent, log, incoming), *side)
+                };
+                self.content
+                    .push_part(&incoming.part.content, content_at, piece.count);
+                let entry = self
+                    .new_entry(log, piece.count, *backward)
+                    .with_hidden(refused);
+                self.take_insert(entry, parent, side, log);
+                if refused {
+                    self.void.set_range(entry.lo, entry.end());
+                }
+                self.logs[log as usize].insert(entry.lo, entry.len());
+            }
+            Op::Delete {
+                target, backward, ..
+            } => {
+                self.take_delete(*target, piece, *backward, incoming, log, refused);
+            }
+            Op::Set { target, value } => {
+                let target = self.named(*target, incoming);
+                let rank = self.rank_of_next(log);
+                self.logs[log as usize].set(target, value.clone());
+                if !refused && !self.moves.slots.contains_key(&target) {
+                    self.take_set(target, value.clone(), rank, applied);
+                }
+            }
+            Op::Move {
+                target,
+                parent,
+                side,
+            } => {
+                let (target, parent) = (
+                    self.named(*target, incoming),
+                    self.parent(*parent, log, incoming),
+                );
+                self.content.push_empty();
+                let entry = self.new_entry(log, 1, false).slot().with_hidden(true);
+                self.take_insert(entry, parent, *side, log);
+                self.logs[log as usize].moved(target, entry.lo);
+                let real = !self.moves.slots.contains_key(&target);
+                self.moves.slots.insert(entry.lo, target);
+                if real && !refused {
+                    self.take_move(target, entry.lo, applied);
+                }
+            }
+        }
+    }
+
+    fn newest_of(&self, log: u32) -> Elem {
+        let log = &self.logs[log as usize];
+        log.elem(log.numbers - 1)
+            .expect("an insertion that goes on has begun")
+    }
+
+    fn named(&self, name: Name, incoming: &Incoming<C>) -> Elem {
+        let log = &self.logs[incoming.locals[name.session as usize] as usize];
+        log.elem(name.number)
+            .expect("the segment's names are known")
+    }
+
+    fn parent(&self, name: Option<Name>, log: u32, incoming: &Incoming<C>) -> Elem {
+        match name {
+            None => NONE,
+            Some(LAST) => self.newest_of(log),
+            Some(name) => self.named(name, incoming),
+        }
+    }
+
+    fn new_entry(&mut self, log: u32, count: u32, backward: bool) -> Entry {
+        self.arrive(log);
+        let entry = Entry::shown(self.births.elems(), count);
+        if backward && count > 1 {
+            entry.reversed()
+        } else {
+            entry
+        }
+    }
+
+    /// The rank of the item about to be noted in `log`, whose transaction is counted already.
+    fn rank_of_next(&self, log: u32) -> Rank {
+        let number = self.logs[log as usize].items;
+        let (tx, _) = self.logs[log as usize].tx_of(number);
+        Rank {
+            lamport: self.logs[log as usize].lamport_of(tx),
+            session: log,
+            number,
+        }
+    }
+
+    fn take_insert(&mut self, entry: Entry, parent: Elem, side: Side, log: u32) {
+        let free = match side {
+            _ if parent == NONE => self.births.elems() == 0,
+            Side::Right => !self.has_right(parent),
+            Side::Left => !self.has_left(parent),
+        };
+        let mut lamport = 0;
+        if !free || self.children.is_some() {
+            lamport = self.rank_of_next(log).lamport;
+        }
+        let at = if free {
+            self.place_of_lone_child(parent, side)
+        } else {
+            let number = self.logs[log as usize].numbers;
+            self.place_among(
+                parent,
+                side,
+                Rank {
+                    lamport,
+                    session: log,
+                    number,
+                },
+            )
+        };
+        if self.changes.is_some() && !entry.is_hidden() {
+            let position = if self.births.elems() == 0 {
+                0
+            } else {
+                self.tree.position(at)
+            };
+            self.changes.get_or_insert_default().push(Change {
+                position,
+                removed: 0,
+                added: Some(entry),
+            });
+        }
+        self.bear(at, entry, parent, side, lamport);
+    }
+
+    fn take_delete(
+        &mut self,
+        target: Name,
+        piece: &Piece<'_, C::Item>,
+        backward: bool,
+        incoming: &Incoming<C>,
+        log: u32,
+        refused: bool,
+    ) {
+        let of = incoming.locals[target.session as usize] as usize;
+        let mut left = piece.count;
+        // Numbers that follow each other may be elements that do not, here.
+        while left > 0 {
+            let done = piece.skip + (piece.count - left);
+            let (lo, count) = if backward {
+                let number = target.number - done;
+                let (lo, count) = self.logs[of].stretch_down(number, left);
+                (lo, count)
+            } else {
+                let (lo, count) = self.logs[of]
+                    .stretch(target.number + done)
+                    .expect("the names are known");
+                (lo, count.min(left))
+            };
+            self.logs[log as usize].delete(
+                if backward { lo + count - 1 } else { lo },
+                count,
+                backward,
+            );
+            if !refused {
+                self.hide(lo, lo + count);
+            }
+            left -= count;
+        }
+    }
+
+    /// Hides the elements from `lo` to before `end`, wherever they stand.
+    pub(crate) fn hide(&mut self, lo: Elem, end: Elem) {
+        let mut at = lo;
+        while at < end {
+            let place = self.tree.place(at);
+            let entry = self.tree.entry(place);
+            let count = (entry.end() - at).min(end - at);
+            if !entry.is_hidden() && !entry.is_slot() {
+                let from = if entry.is_reversed() {
+                    place.offset + 1 - count
+                } else {
+                    place.offset
+                };
+                if self.changes.is_some() {
+                    let position = self.tree.position(crate::tree::Point {
+                        offset: from,
+                        ..place
+                    });
+                    let change = Change {
+                        position,
+                        removed: count,
+                        added: None,
+                    };
+                    self.changes.get_or_insert_default().push(change);
+                }
+                self.tree
+                    .set_hidden(place.leaf, place.index, from, from + count, true);
+            }
+            at += count;
+        }
+        if self.moves.of.is_empty() {
+            return;
+        }
+        for elem in lo..end {
+            if let Some(&Moved {
+                slot,
+                deleted: false,
+            }) = self.moves.of.get(&elem)
+            {
+                self.moves.of.insert(
+                    elem,
+                    Moved {
+                        slot,
+                        deleted: true,
+                    },
+                );
+                self.show(slot, false);
+            }
+        }
+    }
+
+    fn take_set(&mut self, target: Elem, value: C::Item, rank: Rank, applied: &mut Applied) {
+        let before = self.sets.get(&target).map(|set| set.winner);
+        let won = self.put_value(target, value, rank);
+        if let Some(before) = before {
+            let (tx, _) = self.logs[rank.session as usize].tx_of(rank.number);
+            let (other, _) = self.logs[before.session as usize].tx_of(before.number);
+            if !won || !self.knew(rank.session, tx, before.session, other) {
+                let (kept, lost) = if won { (rank, before) } else { (before, rank) };
+                let name = |rank: Rank| self.item_id(rank.session, rank.number);
+                let element = self.op_id(target);
+                applied.conflicts.push(Conflict {
+                    element,
+                    kept: name(kept),
+                    lost: name(lost),
+                });
+            }
+        }
+        if won
+            && self.changes.is_some()
+            && let Some(position) = self.position_of(target)
+        {
+            let change = Change {
+                position,
+                removed: 1,
+                added: Some(Entry::shown(target, 1)),
+            };
+            self.changes.get_or_insert_default().push(change);
+        }
+    }
+
+    pub(crate) fn take_move(&mut self, target: Elem, slot: Elem, applied: &mut Applied) {
+        let before = self.moves.of.get(&target).copied();
+        let (won, from, deleted) = match before {
+            Some(moved) => (
+                self.compare(self.rank(moved.slot), self.rank(slot)).is_lt(),
+                moved.slot,
+                moved.deleted,
+            ),
+            None => {
+                let place = self.tree.place(target);
+                (true, target, self.tree.entry(place).is_hidden())
+            }
+        };
+        if let Some(moved) = before {
+            let ((by, _), (other, _)) = (self.origin(slot), self.origin(moved.slot));
+            let (new, old) = (self.op_id(slot), self.op_id(moved.slot));
+            if !won || !self.knew(by, new.tx, other, old.tx) {
+                let (kept, lost) = if won { (new, old) } else { (old, new) };
+                applied.conflicts.push(Conflict {
+                    element: self.op_id(target),
+                    kept,
+                    lost,
+                });
+            }
+        }
+        if won {
+            self.moves.of.insert(target, Moved { slot, deleted });
+            if !deleted {
+                self.show(from, false);
+                self.show(slot, true);
+            }
+        }
+    }
+
+    /// Whether the author of transaction `tx` of `by` had seen transaction `other_tx` of `other`.
+    fn knew(&self, by: u32, tx: u32, other: u32, other_tx: u32) -> bool {
+        if by == other {
+            return other_tx < tx;
+        }
+        let known = &self.logs[by as usize].dependencies;
+        let known = &known[..known.partition_point(|dependency| dependency.tx <= tx)];
+        known
+            .iter()
+            .rev()
+            .find(|dependency| dependency.on == other)
+            .is_some_and(|found| found.count > other_tx)
+    }
+
+    /// The stable name of an item.
+    pub(crate) fn item_id(&self, session: u32, item: u32) -> OpId {
+        let log = &self.logs[session as usize];
+        let (tx, change) = log.tx_of(item);
+        OpId {
+            session: log.id.clone(),
+            tx,
+            change,
+        }
+    }
+}
+
+/// Asks the check whether a part's author may do this.
+fn ask<C: Content>(
+    permit: &Permit,
+    by: &Session,
+    time: u64,
+    piece: &Piece<'_, C::Item>,
+    incoming: &Incoming<C>,
+) -> std::result::Result<(), String> {
+    let (action, target) = match piece.op {
+        Op::Insert { .. } => (Action::Insert, None),
+        Op::Delete { target, .. } => (Action::Delete, Some(target)),
+        Op::Set { target, .. } => (Action::Set, Some(target)),
+        Op::Move { target, .. } => (Action::Move, Some(target)),
+    };
+    let of = target.map_or(by, |target| &incoming.sessions[target.session as usize]);
+    permit(&Request {
+        by,
+        time,
+        action,
+        of,
+        count: piece.count,
+    })
+}
+
+impl<C: Content> Incoming<C> {
+    /// The items of the transactions from the next one to before `end`.
+    fn items_until(&self, end: u32) -> u32 {
+        let (mut at, mut done) = self.size;
+        let (mut left, mut items) = (end - self.next_tx(), 0);
+        while left > 0 {
+            let (count, per_tx) = self.part.sizes[at];
+            let txs = left.min(count - done);
+            items += txs * per_tx;
+            left -= txs;
+            (at, done) = (at + 1, 0);
+        }
+        items
+    }
+}
+
+impl<V> Piece<'_, V> {
+    /// The names it needs, of each the lowest and how many from there on.
+    #[inline]
+    fn needs(&self) -> [Option<(Name, u32)>; 2] {
+        match self.op {
+            Op::Insert { parent, .. } => [
+                parent.filter(|_| self.skip == 0).map(|parent| (parent, 1)),
+                None,
+            ],
+            Op::Delete {
+                target,
+                count,
+                backward: true,
+            } => {
+                let lowest = Name {
+                    number: target.number - (count - 1),
+                    ..*target
+                };
+                [Some((lowest, *count)), None]
+            }
+            Op::Delete { target, count, .. } => [Some((*target, *count)), None],
+            Op::Set { target, .. } => [Some((*target, 1)), None],
+            Op::Move { target, parent, .. } => {
+                [Some((*target, 1)), parent.map(|parent| (parent, 1))]
+            }
+        }
+    }
+}

@@ -1,0 +1,730 @@
+//! The list itself, whatever its elements hold: the order, the contents, and what each session did.
+//! Local edits come in by position, those of others by name ([`crate::apply`]).
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::births::{Births, Side};
+use crate::bits::Bits;
+use crate::content::Content;
+use crate::error::{Error, Result};
+use crate::id::{Frontier, OpId, Session};
+use crate::log::{Dependency, SessionLog};
+use crate::order::{Children, Rank};
+use crate::pending::Pending;
+use crate::permit::{Action, Permit, Request};
+use crate::sequence::Edit;
+use crate::tree::{Elem, Entry, MAX_ELEMS, Point, Tree};
+
+/// Elements `elem ..`, up to the next row, are a session's `number ..`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) elem: Elem,
+    pub(crate) session: u32,
+    pub(crate) number: u32,
+}
+
+/// Where a moved element stands, and who won.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    pub(crate) slot: Elem,
+    pub(crate) deleted: bool,
+}
+
+/// Elements that were moved, and the places made for them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Moves {
+    pub(crate) of: HashMap<Elem, Moved>,
+    /// The element for which a place was made, whether it stands there or not.
+    pub(crate) slots: HashMap<Elem, Elem>,
+}
+
+/// The values an element was set to; the first is the one it was inserted with.
+#[derive(Clone, Debug)]
+pub(crate) struct SetValues<V> {
+    pub(crate) inserted: V,
+    pub(crate) winner: Rank,
+}
+
+/// One visible change: at `position`, `removed` elements went, then those of `added` came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) position: u32,
+    pub(crate) removed: u32,
+    pub(crate) added: Option<Entry>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Doc<C: Content> {
+    pub(crate) tree: Tree,
+    pub(crate) content: C,
+    pub(crate) births: Births,
+    /// Elements that have a child on their right, or on their left.
+    pub(crate) right: Bits,
+    pub(crate) left: Bits,
+    pub(crate) children: Option<Children>,
+    /// Whether a next element of the last session may continue the last chain.
+    pub(crate) joins_last: bool,
+    pub(crate) arrivals: Vec<Arrival>,
+    pub(crate) logs: Vec<SessionLog<C::Item>>,
+    pub(crate) names: HashMap<Session, u32>,
+    pub(crate) moves: Moves,
+    pub(crate) sets: HashMap<Elem, SetValues<C::Item>>,
+    /// Elements of refused transactions: in the order, never shown.
+    pub(crate) void: Bits,
+    /// History before this version is gone.
+    pub(crate) shallow: Option<Frontier>,
+    me: Session,
+    pub(crate) my_log: u32,
+    /// How many transactions of each session this copy's last one knew.
+    known: Vec<u32>,
+    /// Whether others' transactions came since.
+    heard: bool,
+    /// The highest Lamport counter.
+    pub(crate) lamport: u32,
+    pub(crate) time: u64,
+    pub(crate) pending: Pending<C>,
+    /// Visible changes, noted while someone wants them.
+    pub(crate) changes: Option<Vec<Change>>,
+    pub(crate) permit: Option<Permit>,
+}
+
+const NOT_YET: u32 = u32::MAX;
+
+impl<C: Content> Doc<C> {
+    pub(crate) fn new(me: Session) -> Self {
+        Self {
+            tree: Tree::default(),
+            content: C::default(),
+            births: Births::default(),
+            right: Bits::default(),
+            left: Bits::default(),
+            children: None,
+            joins_last: false,
+            arrivals: Vec::new(),
+            logs: Vec::new(),
+            names: HashMap::new(),
+            moves: Moves::default(),
+            sets: HashMap::new(),
+            void: Bits::default(),
+            shallow: None,
+            me,
+            my_log: NOT_YET,
+            known: Vec::new(),
+            heard: false,
+            lamport: 0,
+            time: 0,
+            pending: Pending::default(),
+            changes: None,
+            permit: None,
+        }
+    }
+
+    pub(crate) fn me(&self) -> &Session {
+        &self.me
+    }
+
+    /// Edits from now on are `me`'s.
+    pub(crate) fn set_me(&mut self, me: Session) {
+        self.my_log = self.names.get(&me).copied().unwrap_or(NOT_YET);
+        self.me = me;
+        // What the session knew last is in its dependencies; to name more than needed does no harm.
+        self.known.clear();
+        self.heard = true;
+    }
+
+    /// Whether nothing was ever written or received here, and nothing is in the way of taking in a
+    /// history whole.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.logs.is_empty()
+            && self.pending.is_empty()
+            && self.permit.is_none()
+            && self.changes.is_none()
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.tree.visible()
+    }
+
+    #[inline]
+    pub(crate) fn has_right(&self, elem: Elem) -> bool {
+        self.right.get(elem)
+    }
+
+    #[inline]
+    pub(crate) fn has_left(&self, elem: Elem) -> bool {
+        self.left.get(elem)
+    }
+
+    /// The session and the session's number of `elem`.
+    pub(crate) fn origin(&self, elem: Elem) -> (u32, u32) {
+        let row = match self.arrivals.last() {
+            Some(last) if elem >= last.elem => *last,
+            _ => self.arrivals[self.arrivals.partition_point(|row| row.elem <= elem) - 1],
+        };
+        (row.session, row.number + (elem - row.elem))
+    }
+
+    /// The stable name of `elem`.
+    pub(crate) fn op_id(&self, elem: Elem) -> OpId {
+        let (session, number) = self.origin(elem);
+        let log = &self.logs[session as usize];
+        let (tx, change) = log.tx_of(log.item_of(number));
+        OpId {
+            session: log.id.clone(),
+            tx,
+            change,
+        }
+    }
+
+    /// The element that `id` inserted, if this copy has it.
+    pub(crate) fn elem_of(&self, id: &OpId) -> Option<Elem> {
+        let log = &self.logs[*self.names.get(&id.session)? as usize];
+        if id.tx >= log.txs {
+            return None;
+        }
+        let (from, to) = (log.item_at(id.tx), log.item_at(id.tx + 1));
+        let item = from.checked_add(id.change).filter(|&item| item < to)?;
+        let row = log
+            .inserts
+            .partition_point(|run| run.item <= item)
+            .checked_sub(1)?;
+        let run = log.inserts[row];
+        if item - run.item >= run.len {
+            return None;
+        }
+        let elem = log.elem(run.number + (item - run.item))?;
+        (!self.moves.slots.contains_key(&elem)).then_some(elem)
+    }
+
+    pub(crate) fn session_index(&mut self, session: &Session) -> u32 {
+        if let Some(&index) = self.names.get(session) {
+            return index;
+        }
+        let index = self.logs.len() as u32;
+        self.logs.push(SessionLog::new(session.clone()));
+        self.names.insert(session.clone(), index);
+        index
+    }
+
+    pub(crate) fn own_log_if_any(&self) -> Option<u32> {
+        self.names.get(&self.me).copied()
+    }
+
+    #[inline]
+    pub(crate) fn own_log(&mut self) -> u32 {
+        if self.my_log == NOT_YET {
+            self.begin_own_log()
+        } else {
+            self.my_log
+        }
+    }
+
+    #[cold]
+    fn begin_own_log(&mut self) -> u32 {
+        self.my_log = self.session_index(&self.me.clone());
+        self.my_log
+    }
+
+    /// Notes that the next elements are `session`'s.
+    #[inline]
+    pub(crate) fn arrive(&mut self, session: u32) {
+        if self
+            .arrivals
+            .last()
+            .is_none_or(|last| last.session != session)
+        {
+            let number = self.logs[session as usize].numbers;
+            self.arrivals.push(Arrival {
+                elem: self.births.elems(),
+                session,
+                number,
+            });
+            self.joins_last = false;
+        }
+    }
+
+    pub(crate) fn room(&self, count: usize) -> Result<()> {
+        if count > (MAX_ELEMS - self.births.elems()) as usize {
+            return Err(Error::Full { limit: MAX_ELEMS });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_position(&self, position: usize) -> Result<u32> {
+        let len = self.len() as usize;
+        if position > len {
+            return Err(Error::OutOfRange { position, len });
+        }
+        Ok(position as u32)
+    }
+
+    pub(crate) fn check_range(&self, range: &Range<usize>) -> Result<Range<u32>> {
+        let len = self.len() as usize;
+        if range.start > range.end || range.end > len {
+            return Err(Error::BadRange {
+                range: range.clone(),
+                len,
+            });
+        }
+        Ok(range.start as u32..range.end as u32)
+    }
+
+    /// Asks the permission check, if there is one, whether this copy's author may do this to the elements
+    /// at `range`, or insert `inserts` new ones.
+    #[inline]
+    pub(crate) fn ask(&self, action: Action, range: Range<u32>, inserts: u32) -> Result<()> {
+        match &self.permit {
+            None => Ok(()),
+            Some(permit) => self.ask_about(permit, action, range, inserts),
+        }
+    }
+
+    #[cold]
+    fn ask_about(
+        &self,
+        permit: &Permit,
+        action: Action,
+        range: Range<u32>,
+        inserts: u32,
+    ) -> Result<()> {
+        let (by, time) = (&self.me, self.time);
+        let refused = |reason| Error::Refused {
+            author: by.author().to_owned(),
+            reason,
+        };
+        if action == Action::Insert {
+            return permit(&Request {
+                by,
+                time,
+                action,
+                of: by,
+                count: inserts,
+            })
+            .map_err(refused);
+        }
+        for position in range {
+            let (session, _) = self.origin(self.elem_at(position));
+            let of = &self.logs[session as usize].id;
+            permit(&Request {
+                by,
+                time,
+                action,
+                of,
+                count: 1,
+            })
+            .map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// When the change `id`, which is known, was made.
+    pub(crate) fn time_of(&self, id: &OpId) -> u64 {
+        self.names
+            .get(&id.session)
+            .map_or(0, |&log| self.logs[log as usize].time_of(id.tx))
+    }
+
+    /// Every deletion that took effect.
+    pub(crate) fn deletions(&self) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        for (session, log) in self.logs.iter().enumerate() {
+            for run in &log.deletes {
+                for skip in 0..run.len() {
+                    let id = self.item_id(session as u32, run.item + skip);
+                    if !log.is_refused(id.tx) {
+                        let element = self.op_id(run.lowest(skip, 1));
+                        edits.push(Edit {
+                            time: log.time_of(id.tx),
+                            id,
+                            element,
+                        });
+                    }
+                }
+            }
+        }
+        edits
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.tree.heap_bytes()
+            + self.content.heap_bytes()
+            + self.births.heap_bytes()
+            + self.right.heap_bytes()
+            + self.left.heap_bytes()
+            + self.arrivals.capacity() * size_of::<Arrival>()
+            + self.logs.iter().map(SessionLog::heap_bytes).sum::<usize>()
+    }
+
+    /// Inserts `items` so that the first stands at `position`, and says how many they were. The
+    /// caller has checked position, room and permission, and commits.
+    #[inline]
+    pub(crate) fn insert(&mut self, position: u32, items: &C::Slice) -> u32 {
+        if let Some(count) = self.type_on(position, items) {
+            return count;
+        }
+        let (at, left) = self.gap(position);
+        let (parent, side) = self.local_parent(at, left);
+        self.insert_at(at, parent, side, position, items)
+    }
+
+    /// The quick way for typing, which is when the element to the left is the newest there is, is this
+    /// copy's, and nothing was put after it: the new ones go on in its chain, its entry and its row of
+    /// the log, and no place has to be searched.
+    #[inline]
+    fn type_on(&mut self, position: u32, items: &C::Slice) -> Option<u32> {
+        let last = self.births.elems().checked_sub(1)?;
+        let mine = self
+            .arrivals
+            .last()
+            .is_some_and(|row| row.session == self.my_log);
+        if !mine || !self.joins_last || self.has_right(last) {
+            return None;
+        }
+        let count = C::count(items);
+        if !self.births.go_on(0) || !self.tree.type_on(position, last, count) {
+            return None;
+        }
+        self.births.go_on(count);
+        self.content.push(items);
+        self.right.set_range(last, last + count);
+        self.logs[self.my_log as usize].insert(last + 1, count);
+        if let Some(changes) = &mut self.changes {
+            changes.push(Change {
+                position,
+                removed: 0,
+                added: Some(Entry::shown(last + 1, count)),
+            });
+        }
+        Some(count)
+    }
+
+    /// The same next to element `near`, deleted or not: to its right, or to its left.
+    pub(crate) fn insert_beside(&mut self, near: Elem, on: Side, items: &C::Slice) -> u32 {
+        let (at, parent, side) = self.beside(near, on);
+        self.insert_at(at, parent, side, self.tree.position(at), items)
+    }
+
+    fn insert_at(
+        &mut self,
+        at: Point,
+        parent: Elem,
+        side: Side,
+        position: u32,
+        items: &C::Slice,
+    ) -> u32 {
+        let me = self.own_log();
+        self.arrive(me);
+        let first = self.births.elems();
+        let count = self.content.push(items);
+        let entry = Entry::shown(first, count);
+        self.bear(at, entry, parent, side, self.lamport + 1);
+        self.logs[me as usize].insert(first, count);
+        if let Some(changes) = &mut self.changes {
+            changes.push(Change {
+                position,
+                removed: 0,
+                added: Some(entry),
+            });
+        }
+        count
+    }
+
+    /// The place before the element at `position`, and the element to its left.
+    #[inline]
+    pub(crate) fn gap(&mut self, position: u32) -> (Point, Option<Elem>) {
+        if position == 0 {
+            return (self.tree.start(), None);
+        }
+        let at = self.tree.seek(position - 1);
+        let left = self.tree.entry(at).at(at.offset);
+        (
+            Point {
+                offset: at.offset + 1,
+                ..at
+            },
+            Some(left),
+        )
+    }
+
+    /// The place next to `near` on a side, with the parent and the side a new element there gets.
+    fn beside(&mut self, near: Elem, on: Side) -> (Point, Elem, Side) {
+        let mut at = self.tree.place(near);
+        self.tree.forget_hint();
+        if on == Side::Right {
+            at.offset += 1;
+            let (parent, side) = self.local_parent(at, Some(near));
+            return (at, parent, side);
+        }
+        if !self.has_left(near) {
+            return (at, near, Side::Left);
+        }
+        // What stands to the left is below `near`, and nothing is to the right of it below itself.
+        (at, self.last_below_left(near), Side::Right)
+    }
+
+    /// Deletes the elements at `range`. The caller has checked range and permission, and commits.
+    pub(crate) fn delete(&mut self, range: Range<u32>) {
+        let me = self.own_log();
+        let mut left = range.end - range.start;
+        while left > 0 {
+            let at = self.tree.seek(range.start);
+            let entry = self.tree.entry(at);
+            let count = left.min(entry.len() - at.offset);
+            let part = entry.part(at.offset, at.offset + count);
+            if entry.is_slot() {
+                let target = self.moves.slots[&part.lo];
+                self.moves
+                    .of
+                    .entry(target)
+                    .and_modify(|moved| moved.deleted = true);
+                self.logs[me as usize].delete(target, 1, false);
+            } else {
+                self.logs[me as usize].delete(part.first(), count, part.is_reversed());
+            }
+            self.tree
+                .set_hidden(at.leaf, at.index, at.offset, at.offset + count, true);
+            if let Some(changes) = &mut self.changes {
+                changes.push(Change {
+                    position: range.start,
+                    removed: count,
+                    added: None,
+                });
+            }
+            left -= count;
+        }
+    }
+
+    /// The element that is shown at `position`.
+    pub(crate) fn elem_at(&self, position: u32) -> Elem {
+        let at = self.tree.find(position);
+        self.shown_elem(self.tree.entry(at), at.offset)
+    }
+
+    /// The element shown at `offset` of `entry`: its own or, at a moved element's place, that one.
+    #[inline]
+    pub(crate) fn shown_elem(&self, entry: Entry, offset: u32) -> Elem {
+        let elem = entry.at(offset);
+        if entry.is_slot() {
+            self.moves.slots[&elem]
+        } else {
+            elem
+        }
+    }
+
+    /// What to read contents by: an entry of the elements that are shown at `entry`'s places.
+    #[inline]
+    pub(crate) fn shown(&self, entry: Entry) -> Entry {
+        if entry.is_slot() {
+            Entry::shown(self.moves.slots[&entry.lo], 1)
+        } else {
+            entry
+        }
+    }
+
+    /// The place where `elem` stands now: its own, or the one it was moved to.
+    pub(crate) fn slot_of(&self, elem: Elem) -> Elem {
+        self.moves.of.get(&elem).map_or(elem, |moved| moved.slot)
+    }
+
+    /// Where `elem` is shown, if it is.
+    pub(crate) fn position_of(&self, elem: Elem) -> Option<u32> {
+        let at = self.tree.place_of(self.slot_of(elem))?;
+        (!self.tree.entry(at).is_hidden()).then(|| self.tree.position(at))
+    }
+
+    /// Sets the element at `position`. The caller has checked, and commits.
+    pub(crate) fn set(&mut self, position: u32, item: C::Item) {
+        let elem = self.elem_at(position);
+        let me = self.own_log();
+        let rank = self.next_rank(me);
+        self.logs[me as usize].set(elem, item.clone());
+        self.put_value(elem, item, rank);
+        if let Some(changes) = &mut self.changes {
+            changes.push(Change {
+                position,
+                removed: 1,
+                added: Some(Entry::shown(elem, 1)),
+            });
+        }
+    }
+
+    /// The rank of the operation this copy is about to make.
+    fn next_rank(&self, me: u32) -> Rank {
+        Rank {
+            lamport: self.lamport + 1,
+            session: me,
+            number: self.logs[me as usize].items,
+        }
+    }
+
+    /// Gives `elem` the value of an operation of `rank` unless a later one gave it another; whether
+    /// it did.
+    pub(crate) fn put_value(&mut self, elem: Elem, item: C::Item, rank: Rank) -> bool {
+        match self.sets.get(&elem) {
+            Some(set) if self.compare(set.winner, rank).is_gt() => false,
+            Some(_) => {
+                self.content.replace(elem, item);
+                self.sets.entry(elem).and_modify(|set| set.winner = rank);
+                true
+            }
+            None => {
+                let inserted = self.content.replace(elem, item);
+                self.sets.insert(
+                    elem,
+                    SetValues {
+                        inserted,
+                        winner: rank,
+                    },
+                );
+                true
+            }
+        }
+    }
+
+    /// Moves the element at `from` so that it stands at `to` afterwards. The caller has checked, and
+    /// commits.
+    pub(crate) fn move_to(&mut self, from: u32, to: u32) {
+        let elem = self.elem_at(from);
+        let (at, left) = self.gap(if to <= from { to } else { to + 1 });
+        let (parent, side) = self.local_parent(at, left);
+        self.move_into(elem, at, parent, side);
+    }
+
+    /// Moves `elem`, which is shown, next to `near`, shown or not.
+    pub(crate) fn move_beside(&mut self, elem: Elem, near: Elem, on: Side) {
+        let (at, parent, side) = self.beside(near, on);
+        self.move_into(elem, at, parent, side);
+    }
+
+    fn move_into(&mut self, elem: Elem, at: Point, parent: Elem, side: Side) {
+        let me = self.own_log();
+        self.arrive(me);
+        let slot = self.births.elems();
+        self.content.push_empty();
+        let entry = Entry::shown(slot, 1).slot().with_hidden(true);
+        self.bear(at, entry, parent, side, self.lamport + 1);
+        self.logs[me as usize].moved(elem, slot);
+        self.moves.slots.insert(slot, elem);
+        let from = self.slot_of(elem);
+        self.moves.of.insert(
+            elem,
+            Moved {
+                slot,
+                deleted: false,
+            },
+        );
+        self.show(from, false);
+        self.show(slot, true);
+        self.tree.forget_hint();
+    }
+
+    /// Shows or hides the one element at a place, if it is not so already.
+    pub(crate) fn show(&mut self, place: Elem, shown: bool) -> bool {
+        let at = self.tree.place(place);
+        let entry = self.tree.entry(at);
+        if entry.is_hidden() != shown {
+            return false;
+        }
+        if self.changes.is_some() {
+            let position = self.tree.position(at);
+            let added =
+                shown.then(|| self.shown(entry.part(at.offset, at.offset + 1).with_hidden(false)));
+            let change = Change {
+                position,
+                removed: u32::from(!shown),
+                added,
+            };
+            self.changes.get_or_insert_default().push(change);
+        }
+        self.tree
+            .set_hidden(at.leaf, at.index, at.offset, at.offset + 1, !shown);
+        true
+    }
+
+    /// Ends this copy's transaction of `items` items.
+    #[inline]
+    pub(crate) fn commit(&mut self, items: u32) {
+        if items == 0 {
+            return;
+        }
+        let me = self.own_log();
+        if self.heard {
+            self.note_dependencies(me);
+        }
+        self.lamport += 1;
+        let log = &mut self.logs[me as usize];
+        if !log.commit_like_last(items, self.time, self.lamport) {
+            log.commit(1, items, self.time, self.lamport);
+        }
+    }
+
+    #[cold]
+    fn note_dependencies(&mut self, me: u32) {
+        self.heard = false;
+        self.known.resize(self.logs.len(), 0);
+        let tx = self.logs[me as usize].txs;
+        for on in 0..self.logs.len() {
+            let count = self.logs[on].txs;
+            if on != me as usize && count > self.known[on] {
+                self.known[on] = count;
+                self.logs[me as usize].dependencies.push(Dependency {
+                    tx,
+                    on: on as u32,
+                    count,
+                });
+            }
+        }
+    }
+
+    pub(crate) fn hear(&mut self) {
+        self.heard = true;
+        self.tree.forget_hint();
+    }
+
+    pub(crate) fn frontier(&self) -> Frontier {
+        self.logs
+            .iter()
+            .map(|log| (log.id.clone(), log.txs))
+            .collect()
+    }
+
+    /// The contents that the elements of `entry` were inserted with, whatever they were set to since.
+    pub(crate) fn read_as_inserted(&self, entry: Entry, out: &mut C::Owned) {
+        if self.sets.is_empty() {
+            return self.content.read(entry, out);
+        }
+        for offset in 0..entry.len() {
+            match self.sets.get(&entry.at(offset)) {
+                Some(set) => C::push_item(out, set.inserted.clone()),
+                None => self.content.read(entry.part(offset, offset + 1), out),
+            }
+        }
+    }
+
+    /// Appends the contents shown at `range` to `out`.
+    pub(crate) fn read(&self, range: Range<u32>, out: &mut C::Owned) {
+        if range.is_empty() {
+            return;
+        }
+        let at = self.tree.find(range.start);
+        let (mut skip, mut left) = (at.offset, range.end - range.start);
+        for entry in self.tree.entries_from(at) {
+            if entry.is_hidden() {
+                continue;
+            }
+            let count = left.min(entry.len() - skip);
+            let part = if count == entry.len() {
+                entry
+            } else {
+                entry.part(skip, skip + count)
+            };
+            self.content.read(self.shown(part), out);
+            (skip, left) = (0, left - count);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+}

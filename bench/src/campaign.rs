@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::child;
 use crate::engine::{Compression, Family};
 use crate::engines::{self, About};
 use crate::error::{Error, Result};
@@ -203,35 +203,8 @@ fn run_child(job: &Job, workload: Workload) -> Result<Vec<Row>> {
         engine: job.engine.clone(),
         reason,
     };
-    let program = std::env::current_exe()
-        .map_err(|source| Error::io("find the path of this program", source))?;
-    let mut child = Command::new(program)
-        .arg("run-job")
-        .arg(serde_json::to_string(job).unwrap_or_default())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|source| Error::io("start a child process", source))?;
-    let start = Instant::now();
-    // Results are a few hundred bytes and fit the pipe, so reading can wait for the end.
-    while matches!(child.try_wait(), Ok(None)) {
-        if start.elapsed() > CHILD_LIMIT {
-            let ended = child.kill().and_then(|()| child.wait());
-            ended.map_err(|source| Error::io("stop a child process", source))?;
-            return Err(failed(format!(
-                "no result after {} s",
-                CHILD_LIMIT.as_secs()
-            )));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let output = child
-        .wait_with_output()
-        .map_err(|source| Error::io("read the results of a child process", source))?;
-    if !output.status.success() {
-        return Err(failed(format!("the process ended with {}", output.status)));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
+    let job = serde_json::to_string(job).unwrap_or_default();
+    child::run("run-job", &job, CHILD_LIMIT).map_err(failed)
 }
 
 /// The median rows, in the order in which the first round produced them.

@@ -18,6 +18,16 @@ pub(crate) enum Error {
         /// What it said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A library of lists returned an error or a wrong answer.
+    #[error("{engine} failed in {workload}: {source}")]
+    Library {
+        /// Which library.
+        engine: &'static str,
+        /// In which workload.
+        workload: &'static str,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The harness could not use a file or a process.
     #[error("could not {action}: {source}")]
     Io {

@@ -1,13 +1,16 @@
-//! Side-by-side benchmarks: the same workloads on Siltstone and on other embedded databases.
+//! Side-by-side benchmarks: the same workloads on Siltstone and on others of its kind.
 //!
-//! `kv` runs every workload on every engine, each pair in a process of its own, and prints a
-//! table. See README.md for what is measured, how the engines are set up and how fair it is.
+//! `kv` compares embedded databases, `list` libraries of collaborative texts and lists. Each runs
+//! every workload on every engine, each pair in a process of its own, and prints a table. See
+//! README.md for what is measured, how the engines are set up and how fair it is.
+#![deny(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
     reason = "a benchmark measures real time; nothing here runs under simulation"
 )]
 
 mod campaign;
+mod child;
 mod data;
 mod driver;
 mod engine;
@@ -15,6 +18,7 @@ mod engines;
 mod error;
 mod job;
 mod latency;
+mod list;
 mod probe;
 mod report;
 mod row;
@@ -29,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::workloads::Runner;
 
-/// Compares Siltstone with other embedded databases.
+/// Compares Siltstone with other embedded databases and CRDT libraries.
 #[derive(Parser)]
 #[command(name = "siltstone-bench", version, max_term_width = 100)]
 struct Cli {
@@ -45,9 +49,20 @@ enum Cmd {
     /// left out of a plain build; add them with `--features peers`, or `--features
     /// peers-rocksdb`, which also needs libclang and a C++ compiler.
     Kv(campaign::Options),
+    /// Collaborative texts and lists: recorded editing traces and lists of JSON scalars.
+    ///
+    /// Prints tables on standard output and progress on standard error. Other libraries are left
+    /// out of a plain build; add them with `--features peers`, or one by one.
+    List(list::Options),
     /// Runs one job in this process and prints its results (used by `kv`).
     #[command(hide = true)]
     RunJob {
+        /// The job as JSON.
+        job: String,
+    },
+    /// Runs one job in this process and prints its results (used by `list`).
+    #[command(hide = true)]
+    RunListJob {
         /// The job as JSON.
         job: String,
     },
@@ -56,7 +71,9 @@ enum Cmd {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Cmd::Kv(options) => campaign::run(&options),
+        Cmd::List(options) => list::run(&options),
         Cmd::RunJob { job } => run_job(&job),
+        Cmd::RunListJob { job } => list::run_job(&job),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

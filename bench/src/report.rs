@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 use crate::row::Row;
 
 /// The heart of one run, for the progress output.
@@ -17,7 +19,7 @@ pub(crate) fn brief(rows: &[Row]) -> String {
 }
 
 /// All rows as JSON, one a line.
-pub(crate) fn json_lines(rows: &[Row]) -> String {
+pub(crate) fn json_lines<R: Serialize>(rows: &[R]) -> String {
     rows.iter().fold(String::new(), |mut text, row| {
         text.push_str(&serde_json::to_string(row).unwrap_or_default());
         text.push('\n');

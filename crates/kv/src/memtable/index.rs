@@ -23,6 +23,8 @@ pub(crate) struct Index {
     /// Low bits of a slot that hold the place; the rest is of the hash.
     place_bits: u32,
     keys: AtomicUsize,
+    /// Chunks that are set up.
+    in_use: AtomicUsize,
     full: AtomicBool,
 }
 
@@ -49,8 +51,14 @@ impl Index {
             slots,
             place_bits: place_bits.min(32),
             keys: AtomicUsize::new(0),
+            in_use: AtomicUsize::new(0),
             full: AtomicBool::new(false),
         }
+    }
+
+    /// Bytes of memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed) * self.slots.min(CHUNK) * size_of::<AtomicU32>()
     }
 
     /// The numbers of the slots, from the first one that a hash may stand in.
@@ -69,6 +77,7 @@ impl Index {
 
     fn write(&self, slot: usize, value: u32) {
         let chunk = self.chunks[slot / CHUNK].get_or_init(|| {
+            self.in_use.fetch_add(1, Ordering::Relaxed);
             let empty = std::iter::repeat_with(|| AtomicU32::new(EMPTY));
             empty.take(self.slots.min(CHUNK)).collect()
         });

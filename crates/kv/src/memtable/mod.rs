@@ -182,7 +182,7 @@ impl Memtable {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.list.used() + self.range_bytes.load(Ordering::Relaxed)
+        self.list.used() + self.index.bytes() + self.range_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn min_commit(&self) -> Commit {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 fn main() {
     let dir = tempfile::tempdir().unwrap();
-    let env = Env::system(Arc::new(LocalBlobs::open(dir.path()).unwrap()));
+    let env = Env::system(Arc::new(LocalBlobs::create(dir.path()).unwrap()));
     let clock = env.clock.clone();
     let kv = Kv::open(env, Options::default(), KeyspaceOptions::default(), None).unwrap();
     let history = KeyspaceOptions {

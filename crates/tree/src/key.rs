@@ -148,6 +148,17 @@ pub(crate) fn step_len(bytes: &[u8]) -> Option<usize> {
     (len <= rest.len()).then_some(len + 1)
 }
 
+/// Where the last step of a node's key starts.
+pub(crate) fn last_step(key: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(len) = key.get(at..).and_then(step_len)
+        && at + len < key.len()
+    {
+        at += len;
+    }
+    at
+}
+
 /// A name and the length of what it is written as, its end included.
 pub(crate) fn name(bytes: &[u8]) -> Option<(String, usize)> {
     let end = bytes.iter().position(|byte| *byte == 0)?;

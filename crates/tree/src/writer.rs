@@ -74,11 +74,12 @@ impl<'a> Writer<'a> {
         let filled = self.fill_key_field(path, value)?;
         self.check_is_no_key_field(path, Some(value))?;
         self.reach(path, &key)?;
-        self.replace(
-            &mut path.clone(),
-            &mut key,
-            filled.as_ref().unwrap_or(value),
-        )
+        let value = filled.as_ref().unwrap_or(value);
+        match value.is_container() {
+            true => self.replace(&mut path.clone(), &mut key, value),
+            // The path of a leaf is not needed any more.
+            false => self.replace(&mut Path::root(), &mut key, value),
+        }
     }
 
     /// RFC 7396 below `path`: objects are merged, null deletes a field, all else is set.
@@ -249,39 +250,47 @@ impl<'a> Writer<'a> {
 
     /// Makes sure that the container of `path` is there and may hold it.
     fn reach(&mut self, path: &Path, key: &[u8]) -> Result<()> {
-        let (Some(last), Some(parent)) = (path.last(), path.parent()) else {
+        let Some(last) = path.last() else {
             return Ok(());
         };
-        let mut last_step = Vec::new();
-        key::push(&mut last_step, last);
-        let parent_key = &key[..key.len() - last_step.len()];
-        match self.stage.get(parent_key)? {
-            Some(found) => match decoded(parent_key, &found)? {
-                Row::Container(kind) if kind.holds(last) => {
-                    if let Segment::Index(index) = last {
-                        self.check_index(&parent, parent_key, *index)?;
-                    }
-                    Ok(())
-                }
-                other => Err(wrong_kind(&parent, &other, last.container())),
-            },
-            None => {
-                self.reach(&parent, parent_key)?;
-                self.check_is_no_key_field(&parent, None)?;
-                let made = self.container_for(&parent, last)?;
-                if let Segment::Index(index) = last
-                    && *index > 0
-                {
-                    return Err(Error::OutOfRange {
-                        path: parent,
-                        index: *index,
-                        len: 0,
-                    });
-                }
-                self.stage.put(parent_key.to_vec(), made)?;
-                self.give_key_field(&parent, parent_key)
-            }
+        let parent_key = &key[..key::last_step(key)];
+        let found = self.stage.get(parent_key)?;
+        if let Some(row) = &found
+            && let Row::Container(kind) = decoded(parent_key, row)?
+            && kind.holds(last)
+        {
+            return match last {
+                Segment::Index(index) => self.check_index(path, parent_key, *index),
+                _ => Ok(()),
+            };
         }
+        let parent = path.parent().unwrap_or_default();
+        match found {
+            Some(row) => Err(wrong_kind(
+                &parent,
+                &decoded(parent_key, &row)?,
+                last.container(),
+            )),
+            None => self.make(&parent, parent_key, last),
+        }
+    }
+
+    /// Makes the container at `path`, and those above it that are not there, for the element `last`.
+    fn make(&mut self, path: &Path, key: &[u8], last: &Segment) -> Result<()> {
+        self.reach(path, key)?;
+        self.check_is_no_key_field(path, None)?;
+        let made = self.container_for(path, last)?;
+        if let Segment::Index(index) = last
+            && *index > 0
+        {
+            return Err(Error::OutOfRange {
+                path: path.clone(),
+                index: *index,
+                len: 0,
+            });
+        }
+        self.stage.put(key.to_vec(), made)?;
+        self.give_key_field(path, key)
     }
 
     /// The row of a container that is made on the way to an element.
@@ -333,7 +342,7 @@ impl<'a> Writer<'a> {
     }
 
     /// An index is that of an element, or the one after the last.
-    fn check_index(&self, array: &Path, key: &[u8], index: u64) -> Result<()> {
+    fn check_index(&self, element_path: &Path, key: &[u8], index: u64) -> Result<()> {
         let mut element = key.to_vec();
         key::push_index(&mut element, index);
         if self.stage.get(&element)?.is_some() || index == 0 {
@@ -344,7 +353,7 @@ impl<'a> Writer<'a> {
         match self.stage.get(&element)? {
             Some(_) => Ok(()),
             None => Err(Error::OutOfRange {
-                path: array.clone(),
+                path: element_path.parent().unwrap_or_default(),
                 index,
                 len: self.len(key)?,
             }),

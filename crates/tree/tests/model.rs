@@ -121,11 +121,8 @@ fn at(
                 Some(Json::Object(fields)) => fields,
                 Some(_) => return None,
             };
-            match at(fields.remove(name), rest, change)? {
-                Some(value) => {
-                    fields.insert(name.clone(), value);
-                }
-                None => {}
+            if let Some(value) = at(fields.remove(name), rest, change)? {
+                fields.insert(name.clone(), value);
             }
             Some(Some(Json::Object(fields)))
         }

@@ -32,7 +32,7 @@ fn step(n: u64) -> (Edit, Durability) {
     };
     (
         edit,
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             Durability::Durable
         } else {
             Durability::Buffered

@@ -1,6 +1,6 @@
 //! `siltstone demo`: everything Siltstone promises, shown and proved on 34,006 cities.
 //!
-//! [`story`] runs the steps in order; [`cities`] is the input, [`answers`] what a reader sees in one
+//! [`story`] runs the steps in order; [`cities`] is the input, [`document`] the same as a tree, [`answers`] what a reader sees in one
 //! number, [`writer`] the process that gets killed, [`killing`] the one that kills it and counts, and
 //! [`bill`] what it all cost. Every claim that is printed was checked first; the first one that does
 //! not hold ends the demo with an error.
@@ -8,6 +8,7 @@
 mod answers;
 mod bill;
 mod cities;
+mod document;
 mod killing;
 mod story;
 pub(crate) mod writer;

@@ -2,6 +2,7 @@
 
 use super::answers::Answers;
 use super::bill::{self, Step};
+use super::document::{Document, TREE};
 use super::killing::{self, Round};
 use super::writer::JOURNAL;
 use super::{DemoArgs, cities, prove};
@@ -36,6 +37,7 @@ pub(crate) fn tell(args: &DemoArgs, records: Vec<Record>, session: &mut Session)
     drop(imported);
     let rounds = demo.kill(args)?;
     demo.travel(at, between)?;
+    demo.document(&records)?;
     demo.end(&rounds)
 }
 
@@ -347,8 +349,47 @@ impl<'a> Demo<'a> {
         self.proof(sound, &claim)
     }
 
+    /// The cities as one JSON document: patched under a watch, read in the past, before and after a
+    /// compaction.
+    fn document(&mut self, records: &[Record]) -> Result<()> {
+        self.heading("6  The cities as one document")?;
+        let before = self.start();
+        let document = Document::import(&self.db, records)?;
+        self.say(format!(
+            "   tree {TREE:?}: {} in commit {}",
+            plural(document.cities, "city", "cities"),
+            document.imported
+        ))?;
+        let (place, patched) = document.patch_watched(&self.samples[0])?;
+        self.say(format!(
+            "   patch {place}: commit {}, which the watch on it told, and nothing else",
+            patched.commit
+        ))?;
+        self.say(format!("   {}", patched.told))?;
+        self.proof(
+            patched.once,
+            "each commit of the path was told once, in order",
+        )?;
+        let there = document.answers(&place, patched.commit)?;
+        document.compact()?;
+        self.stop("document", &before);
+        let still = document.answers(&place, patched.commit)?;
+        self.say(format!(
+            "   {place} at commit {}: {}",
+            document.imported, there[0]
+        ))?;
+        self.say(format!(
+            "   {place} at commit {}: {}",
+            patched.commit, there[1]
+        ))?;
+        self.proof(
+            there == still && there[0] != there[1],
+            "the past answers the same after compaction, and it is not the present",
+        )
+    }
+
     fn end(mut self, rounds: &[Round]) -> Result<()> {
-        self.heading("6  The bill")?;
+        self.heading("7  The bill")?;
         if self.session.out.json() {
             bill::objects(&self.steps, self.session)?;
         } else {
@@ -383,6 +424,9 @@ impl<'a> Demo<'a> {
         self.say(format!("   siltstone --db {dir} history {name}"))?;
         self.say(format!(
             "   siltstone --db {dir} scan --prefix NO/ --limit 10"
+        ))?;
+        self.say(format!(
+            "   siltstone --db {dir} tree --tree {TREE} keys --limit 10"
         ))
     }
 

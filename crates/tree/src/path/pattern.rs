@@ -194,6 +194,12 @@ impl ToPattern for str {
     }
 }
 
+impl ToPattern for String {
+    fn to_pattern(&self) -> Result<Pattern> {
+        Pattern::parse(self)
+    }
+}
+
 impl<T: ToPattern + ?Sized> ToPattern for &T {
     fn to_pattern(&self) -> Result<Pattern> {
         (**self).to_pattern()

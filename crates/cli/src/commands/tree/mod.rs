@@ -103,7 +103,7 @@ enum TreeCommand {
         settings: Settings,
     },
     /// Change settings of a tree; those not given stay as they are
-    Settings {
+    Configure {
         #[command(flatten)]
         settings: Settings,
     },
@@ -147,7 +147,7 @@ pub(crate) fn run(args: &TreeArgs, session: &mut Session) -> Result<()> {
                 .out
                 .done(format!("tree {:?} created", tree.0), object)
         }
-        TreeCommand::Settings { settings } => set(tree, settings, session),
+        TreeCommand::Configure { settings } => set(tree, settings, session),
         TreeCommand::Drop => {
             let db = session.writer()?;
             db.trees().drop_tree(tree.0)?;

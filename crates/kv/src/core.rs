@@ -205,7 +205,7 @@ impl Core {
     fn seal_largest(&self) -> Result<()> {
         let mut log = self.log.lock();
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
-        let active = |core: &Arc<KeyspaceCore>| core.view.load().active.bytes();
+        let active = |core: &Arc<KeyspaceCore>| core.view.load().active.memory();
         let any_sealed = cores.iter().any(|core| !core.view.load().sealed.is_empty());
         let limit = self.shared.options.memtable_limit();
         if any_sealed || cores.iter().map(active).sum::<usize>() < most_in_memtables(limit) {
@@ -239,11 +239,11 @@ impl Core {
         let mut level0 = 0;
         for core in keyspaces.values() {
             let view = core.view.load();
-            active += view.active.bytes();
+            active += view.active.memory();
             sealed += view
                 .sealed
                 .iter()
-                .map(|memtable| memtable.bytes())
+                .map(|memtable| memtable.memory())
                 .sum::<usize>();
             let runs = view.runs.iter().filter(|run| run.level == 0).count();
             level0 = level0.max(runs);

@@ -182,7 +182,12 @@ impl Memtable {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.list.used() + self.index.bytes() + self.range_bytes.load(Ordering::Relaxed)
+        self.list.used() + self.range_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory it takes, its hash table included.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes() + self.index.bytes()
     }
 
     pub(crate) fn min_commit(&self) -> Commit {

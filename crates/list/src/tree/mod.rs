@@ -430,12 +430,14 @@ impl Tree {
                 node.entries[index + 1] = joined;
                 return self.add_visible(leaf, delta);
             }
-        } else if from == 0 && to < here.len() && index > 0 {
-            if let Some(joined) = Entry::join(node.entries[index - 1], change) {
-                node.entries[index - 1] = joined;
-                node.entries[index] = here.part(to, here.len());
-                return self.add_visible(leaf, delta);
-            }
+        } else if from == 0
+            && to < here.len()
+            && index > 0
+            && let Some(joined) = Entry::join(node.entries[index - 1], change)
+        {
+            node.entries[index - 1] = joined;
+            node.entries[index] = here.part(to, here.len());
+            return self.add_visible(leaf, delta);
         }
         let mut parts = [Entry::default(); 5];
         let (mut count, mut start, mut stop) = (0, index, index + 1);

@@ -43,6 +43,7 @@ mod error;
 mod event;
 mod history;
 mod id;
+mod incoming;
 mod list;
 mod log;
 mod order;

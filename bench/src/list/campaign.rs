@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
-use super::engines::{self, About, FLOOR, OWN};
+use super::engines::{self, About, FLOOR};
 use super::job::{Job, ListFigure, Outcome, Task, Workload};
 use super::report;
 use super::row::{self, Row};
@@ -112,8 +112,9 @@ fn chosen_engines(names: &[String]) -> Result<Vec<&'static About>> {
     Ok(chosen)
 }
 
-fn is_bar(engine: &str) -> bool {
-    engine != OWN && engine != FLOOR
+fn is_bar(row: &Row) -> bool {
+    let mut all = engines::ALL.iter();
+    all.any(|about| about.name == row.engine && about.is_bar(&row.workload))
 }
 
 /// What has been measured so far.
@@ -128,16 +129,23 @@ struct Measured {
     about: &'static About,
     workload: &'static str,
     task: Task,
-    size: Option<u64>,
+    /// Edits that were asked for.
+    edits: usize,
     outcomes: Vec<Outcome>,
 }
 
 impl Measured {
+    /// Whether the engine is too slow for all edits that were asked for.
+    fn is_cut(&self) -> bool {
+        let mut outcomes = self.outcomes.iter();
+        outcomes.any(|outcome| outcome.size < self.edits as u64)
+    }
+
     fn row(&self) -> Row {
         let place = (self.workload, self.task.input(), self.about.name);
         Row {
             note: self.about.note(self.workload).map(str::to_owned),
-            ..Row::new(place, self.size, &self.outcomes)
+            ..Row::new(place, &self.outcomes)
         }
     }
 }
@@ -146,8 +154,8 @@ impl Campaign<'_> {
     fn measure(&mut self, about: &'static About, task: &Task, round: u64) {
         let rounds = self.options.rounds;
         eprint!("round {round}/{rounds}  ");
-        let size = self.options.edits as usize;
-        if let Err(error) = self.run(about, task.workload(), task, (size, None), CHILD_LIMIT) {
+        let edits = self.options.edits as usize;
+        if let Err(error) = self.run(about, task.workload(), task, edits, CHILD_LIMIT) {
             self.failures.push(error.to_string());
         }
     }
@@ -183,26 +191,28 @@ impl Campaign<'_> {
         for size in sizes {
             eprint!("size {:<5} ", report::short(*size as u64));
             let start = Instant::now();
-            let place = (*size, Some(*size as u64));
-            let ran = self.run(about, figure.growth(), task, place, GROWTH_LIMIT);
+            let ran = self.run(about, figure.growth(), task, *size, GROWTH_LIMIT);
             let took = start.elapsed();
             // The next size takes longer by at least the factor by which this one did.
             let factor = took.as_secs_f64() / earlier.as_secs_f64().max(0.5);
-            if ran.is_err() || took.mul_f64(factor.max(3.0)) > GROWTH_LIMIT {
+            let is_cut = ran.is_ok() && self.measured.last().is_some_and(Measured::is_cut);
+            if is_cut {
+                self.measured.pop();
+            }
+            if is_cut || ran.is_err() || took.mul_f64(factor.max(3.0)) > GROWTH_LIMIT {
                 return;
             }
             earlier = took;
         }
     }
 
-    /// Runs one child and keeps its outcome; `size` is that of the list, and what the row shall say
-    /// if not the number of operations.
+    /// Runs one child and keeps its outcome.
     fn run(
         &mut self,
         about: &'static About,
         workload: &'static str,
         task: &Task,
-        (edits, size): (usize, Option<u64>),
+        edits: usize,
         limit: Duration,
     ) -> Result<()> {
         eprint!("{workload:<16}{:<16}{:<14}", task.input(), about.name);
@@ -224,13 +234,13 @@ impl Campaign<'_> {
         let same = |measured: &&mut Measured| {
             measured.about.name == about.name
                 && (measured.workload, &measured.task) == (workload, task)
-                && measured.size == size
+                && measured.edits == edits
         };
         let new = Measured {
             about,
             workload,
             task: task.clone(),
-            size,
+            edits,
             outcomes: vec![outcome],
         };
         eprintln!("{}", report::brief(&new.row()));

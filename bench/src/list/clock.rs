@@ -21,7 +21,8 @@ pub(crate) fn cpu_now() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Takes samples of `work`, which is of `operations` operations; each result goes to `check` with
+/// Takes samples of `work`, which is of `operations` operations, one an edit unless the caller says
+/// otherwise; each result goes to `check` with
 /// the clock stopped.
 pub(crate) fn sample<T>(
     operations: u64,
@@ -29,6 +30,7 @@ pub(crate) fn sample<T>(
     mut check: impl FnMut(T) -> Result<()>,
 ) -> Result<Outcome> {
     let mut outcome = Outcome {
+        size: operations,
         operations,
         ..Outcome::default()
     };

@@ -270,6 +270,8 @@ pub(crate) struct Job {
 /// What one job measured. Absent figures do not apply to the task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
+    /// Edits behind it; fewer than asked for if the engine is too slow for all.
+    pub(crate) size: u64,
     /// Operations that a sample is of.
     pub(crate) operations: u64,
     /// Processor time of an operation, by sample.

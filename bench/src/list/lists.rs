@@ -31,14 +31,18 @@ pub(crate) fn measure<E: ListEngine>(
         Shape::Random | Shape::Mixed => E::MOST_RANDOM,
     };
     let script = Script::new(shape, size.min(most));
-    match figure {
+    let outcome = match figure {
         ListFigure::Edit => edit::<E>(&script),
         ListFigure::ToVec => to_vec::<E>(&script),
         ListFigure::Get => get::<E>(&script),
         ListFigure::Load => load::<E>(&script),
         ListFigure::Encoded => encoded::<E>(&script),
         ListFigure::Heap => memory::<E>(&script),
-    }
+    }?;
+    Ok(Outcome {
+        size: script.edits.len() as u64,
+        ..outcome
+    })
 }
 
 fn edit<E: ListEngine>(script: &Script) -> Result<Outcome> {

@@ -18,7 +18,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     for workload in distinct(rows.iter().map(|row| row.workload.clone())) {
         let of: Vec<&Row> = rows.iter().filter(|row| row.workload == workload).collect();
-        let is_growth = workload.starts_with("growth_");
+        let is_growth = of[0].is_growth();
         let unit = unit(of[0], is_growth);
         let _ = writeln!(text, "\n{workload} ({unit}; times the least of any peer)");
         if is_growth {

@@ -46,13 +46,11 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A row of what the rounds of one task gave; `size` was asked for.
-    pub(crate) fn new(
-        (workload, input, engine): (&str, &str, &str),
-        size: Option<u64>,
-        outcomes: &[Outcome],
-    ) -> Self {
-        let operations = outcomes.first().map_or(0, |outcome| outcome.operations);
+    /// A row of what the rounds of one task gave.
+    pub(crate) fn new((workload, input, engine): (&str, &str, &str), outcomes: &[Outcome]) -> Self {
+        let (size, operations) = outcomes
+            .first()
+            .map_or((0, 0), |outcome| (outcome.size, outcome.operations));
         let mut samples: Vec<f64> = outcomes
             .iter()
             .flat_map(|outcome| outcome.ns_per_op.iter().copied())
@@ -65,7 +63,7 @@ impl Row {
             workload: workload.to_owned(),
             input: input.to_owned(),
             engine: engine.to_owned(),
-            size: size.unwrap_or(operations),
+            size,
             operations,
             samples: samples.len() as u64,
             cpu_ms_min: samples.first().copied().map(ms),
@@ -84,22 +82,25 @@ impl Row {
         bytes.map(|bytes| bytes as f64).or(self.cpu_ns_per_op)
     }
 
+    /// Whether it is a point of a growth curve, of which there is one for each size.
+    pub(crate) fn is_growth(&self) -> bool {
+        self.workload.starts_with("growth_")
+    }
+
     fn same_task(&self, other: &Self) -> bool {
-        (&self.workload, &self.input, self.size) == (&other.workload, &other.input, other.size)
+        (&self.workload, &self.input) == (&other.workload, &other.input)
     }
 }
 
-/// Fills in the ratios of all `rows`; `is_bar` says which engines set the bar.
-pub(crate) fn fill_ratios(rows: &mut [Row], is_bar: impl Fn(&str) -> bool) {
-    let bars: Vec<Row> = rows
-        .iter()
-        .filter(|row| is_bar(&row.engine))
-        .cloned()
-        .collect();
+/// Fills in the ratios of all `rows`; `is_bar` says which set the bar. One that made fewer edits than
+/// others has no ratio.
+pub(crate) fn fill_ratios(rows: &mut [Row], is_bar: impl Fn(&Row) -> bool) {
+    let all = rows.to_vec();
     for row in rows {
-        let least = bars
-            .iter()
-            .filter(|bar| bar.same_task(row))
+        let task = || all.iter().filter(|other| other.same_task(row));
+        let is_cut = !row.is_growth() && task().any(|other| other.size > row.size);
+        let least = task()
+            .filter(|bar| is_bar(bar) && bar.size == row.size && !is_cut)
             .filter_map(Row::figure)
             .reduce(f64::min);
         row.ratio_to_least = match (row.figure(), least) {
@@ -115,11 +116,12 @@ mod tests {
 
     fn row(engine: &str, size: u64, samples: &[f64]) -> Row {
         let outcome = Outcome {
+            size,
             operations: 1_000_000,
             ns_per_op: samples.to_vec(),
             ..Outcome::default()
         };
-        Row::new(("w", "i", engine), Some(size), &[outcome])
+        Row::new(("w", "i", engine), &[outcome])
     }
 
     #[test]
@@ -132,13 +134,13 @@ mod tests {
     #[test]
     fn ratios_are_to_the_least_bar_on_the_same_input_and_size() {
         let mut rows = [
-            row("bar", 1, &[4.0]),
-            row("slow", 1, &[8.0]),
-            row("own", 1, &[1.0]),
-            row("small", 2, &[1.0]),
+            row("bar", 2, &[4.0]),
+            row("slow", 2, &[8.0]),
+            row("own", 2, &[1.0]),
+            row("cut", 1, &[1.0]),
         ];
-        fill_ratios(&mut rows, |engine| engine != "own");
+        fill_ratios(&mut rows, |row| row.engine != "own");
         let ratios: Vec<_> = rows.iter().map(|row| row.ratio_to_least).collect();
-        assert_eq!(ratios, [Some(1.0), Some(2.0), Some(0.25), Some(1.0)]);
+        assert_eq!(ratios, [Some(1.0), Some(2.0), Some(0.25), None]);
     }
 }

@@ -15,9 +15,7 @@ const PANEL_HEIGHT: f64 = 260.0;
 
 /// The picture of `rows` as an SVG document.
 pub(crate) fn draw(rows: &[Row]) -> String {
-    let (growth, tasks): (Vec<&Row>, Vec<&Row>) = rows
-        .iter()
-        .partition(|row| row.workload.starts_with("growth_"));
+    let (growth, tasks): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.is_growth());
     let mut body = String::new();
     let y = push_bars(&mut body, &tasks, 10);
     let height = push_panels(&mut body, &growth, y + LINE) + LINE;

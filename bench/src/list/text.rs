@@ -11,13 +11,17 @@ const READER: u64 = 1_000;
 
 /// Measures `figure` of `trace`.
 pub(crate) fn measure<E: TextEngine>(figure: TextFigure, trace: &Trace) -> Result<Outcome> {
-    match figure {
+    let outcome = match figure {
         TextFigure::Local => local::<E>(trace),
         TextFigure::Remote => remote::<E>(trace),
         TextFigure::Load => load::<E>(trace),
         TextFigure::Encoded => encoded::<E>(trace),
         TextFigure::Heap => memory::<E>(trace),
-    }
+    }?;
+    Ok(Outcome {
+        size: trace.patch_count() as u64,
+        ..outcome
+    })
 }
 
 fn local<E: TextEngine>(trace: &Trace) -> Result<Outcome> {
@@ -97,7 +101,7 @@ fn memory<E: TextEngine>(trace: &Trace) -> Result<Outcome> {
 /// One message per transaction, in the order of the trace, applied one by one; then the text.
 pub(crate) fn messages<E: TextEngine>(form: Form, trace: &Trace) -> Result<Outcome> {
     let messages = produce::<E>(trace, form)?;
-    sample(
+    let outcome = sample(
         messages.len() as u64,
         || {
             let doc: E = received(&messages)?;
@@ -105,7 +109,11 @@ pub(crate) fn messages<E: TextEngine>(form: Form, trace: &Trace) -> Result<Outco
             Ok((doc, text))
         },
         |(_, text)| check(&text, trace),
-    )
+    )?;
+    Ok(Outcome {
+        size: trace.patch_count() as u64,
+        ..outcome
+    })
 }
 
 /// A replica that was sent `messages` one by one.

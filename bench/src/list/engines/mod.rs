@@ -33,11 +33,13 @@ pub(crate) struct About {
     pub(crate) abilities: &'static [Ability],
     /// What a reader of the results should know, by workload.
     pub(crate) notes: &'static [(&'static str, &'static str)],
+    /// Workloads in which it does less than is asked, so that it sets no bar.
+    pub(crate) no_bar: &'static [&'static str],
 }
 
 /// Edits of a list for each message of the chat.
 const CHAT_SHARE: usize = 5;
-/// The engine that only runs if it is named, and never sets the bar.
+/// The engine that only runs if it is named; it never sets the bar.
 pub(crate) const FLOOR: &str = "floor";
 /// The engine that is compared; it never sets the bar.
 pub(crate) const OWN: &str = "siltstone";
@@ -60,6 +62,7 @@ pub(crate) const ALL: &[About] = &[
             "text_remote",
             "what it sends to a replica that has nothing is its stored form",
         )],
+        no_bar: &[],
     },
     About {
         name: "diamond-types",
@@ -74,6 +77,7 @@ pub(crate) const ALL: &[About] = &[
             "text_load",
             "the stored form is the history, so loading replays it",
         )],
+        no_bar: &[],
     },
     About {
         name: "cola",
@@ -96,6 +100,7 @@ pub(crate) const ALL: &[About] = &[
             ),
             ("text_heap", "with its rope"),
         ],
+        no_bar: &["text_load", "text_encoded"],
     },
     About {
         name: "loro",
@@ -112,6 +117,7 @@ pub(crate) const ALL: &[About] = &[
             ("text_local", "one commit at the end"),
             ("list_edit", "one commit at the end"),
         ],
+        no_bar: &[],
     },
     About {
         name: "loro-movable",
@@ -122,6 +128,7 @@ pub(crate) const ALL: &[About] = &[
             ("list_edit", "one commit at the end"),
             ("list_kanban", "one commit at the end"),
         ],
+        no_bar: &[],
     },
     About {
         name: "yrs",
@@ -153,6 +160,7 @@ pub(crate) const ALL: &[About] = &[
             ),
             ("list_heap", "random places are quadratic, so fewer edits"),
         ],
+        no_bar: &["text_encoded", "list_encoded"],
     },
     About {
         name: "automerge",
@@ -169,6 +177,7 @@ pub(crate) const ALL: &[About] = &[
             ("text_local", "one transaction"),
             ("list_edit", "one transaction"),
         ],
+        no_bar: &[],
     },
     About {
         name: FLOOR,
@@ -176,6 +185,7 @@ pub(crate) const ALL: &[About] = &[
         built: true,
         abilities: &[Ability::Text, Ability::List, Ability::Moves],
         notes: &[],
+        no_bar: &[],
     },
 ];
 
@@ -202,6 +212,11 @@ impl About {
     /// Whether it can do `task`.
     pub(crate) fn can(&self, task: &Task) -> bool {
         self.abilities.contains(&task.needs())
+    }
+
+    /// Whether others are measured by what it does in `workload`.
+    pub(crate) fn is_bar(&self, workload: &str) -> bool {
+        ![OWN, FLOOR].contains(&self.name) && !self.no_bar.contains(&workload)
     }
 
     /// What to say beside its results of `workload`.

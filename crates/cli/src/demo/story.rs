@@ -361,10 +361,13 @@ impl<'a> Demo<'a> {
             document.imported
         ))?;
         let (place, patched) = document.patch_watched(&self.samples[0])?;
-        self.say(format!(
-            "   patch {place}: commit {}, which the watch on it told, and nothing else",
+        let patch = format!(
+            "patch {place}: commit {}, which the watch on it told, and nothing else",
             patched.commit
-        ))?;
+        );
+        for line in wrap(&patch, 70) {
+            self.say(format!("   {line}"))?;
+        }
         self.say(format!("   {}", patched.told))?;
         self.proof(
             patched.once,

@@ -23,6 +23,8 @@ pub(crate) enum Workload {
     TextMessages,
     /// The stored document, then the text.
     TextLoad,
+    /// The stored document, then a typed character, then the text.
+    TextResume,
     /// Bytes of the stored document, and the time to make them.
     TextEncoded,
     /// Heap after the edits, and its peak.
@@ -59,6 +61,8 @@ pub(crate) enum TextFigure {
     Remote,
     /// Reading the stored form.
     Load,
+    /// Reading the stored form and going on to edit.
+    Resume,
     /// Bytes.
     Encoded,
     /// Memory.
@@ -149,6 +153,7 @@ impl Workload {
             Self::TextLocal => texts(TextFigure::Local, &mut sequential()),
             Self::TextRemote => texts(TextFigure::Remote, &mut all()),
             Self::TextLoad => texts(TextFigure::Load, &mut all()),
+            Self::TextResume => texts(TextFigure::Resume, &mut all()),
             Self::TextEncoded => texts(TextFigure::Encoded, &mut all()),
             Self::TextHeap => texts(TextFigure::Heap, &mut all()),
             Self::TextMessages => vec![Task::Messages(Form::Bytes), Task::Messages(Form::Objects)],
@@ -175,6 +180,7 @@ impl TextFigure {
             Self::Local => "text_local",
             Self::Remote => "text_remote",
             Self::Load => "text_load",
+            Self::Resume => "text_resume",
             Self::Encoded => "text_encoded",
             Self::Heap => "text_heap",
         }

@@ -4,7 +4,7 @@ use super::clock::sample;
 use super::engine::{Form, Result, TextEngine, ensure};
 use super::heap;
 use super::job::{Outcome, TextFigure};
-use super::trace::Trace;
+use super::trace::{Patch, Trace};
 
 /// The replica that receives what others wrote.
 const READER: u64 = 1_000;
@@ -15,6 +15,7 @@ pub(crate) fn measure<E: TextEngine>(figure: TextFigure, trace: &Trace) -> Resul
         TextFigure::Local => local::<E>(trace),
         TextFigure::Remote => remote::<E>(trace),
         TextFigure::Load => load::<E>(trace),
+        TextFigure::Resume => resume::<E>(trace),
         TextFigure::Encoded => encoded::<E>(trace),
         TextFigure::Heap => memory::<E>(trace),
     }?;
@@ -60,6 +61,27 @@ fn load<E: TextEngine>(trace: &Trace) -> Result<Outcome> {
             Ok((doc, text))
         },
         |(_, text)| check(&text, trace),
+    )
+}
+
+/// Reads the stored form, types a character and shows the text.
+fn resume<E: TextEngine>(trace: &Trace) -> Result<Outcome> {
+    let stored = written::<E>(trace)?.encode()?;
+    let typed = Patch {
+        at: 0,
+        deleted: 0,
+        inserted: "x",
+    };
+    sample(
+        trace.patch_count() as u64,
+        || {
+            let mut doc = E::load(&stored)?;
+            doc.edit(std::iter::once(typed))?;
+            doc.finish()?;
+            let text = doc.text()?;
+            Ok((doc, text))
+        },
+        |(_, text)| check(text.strip_prefix('x').unwrap_or_default(), trace),
     )
 }
 

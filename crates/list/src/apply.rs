@@ -1,6 +1,7 @@
 //! Others' transactions come in: in any order, in any batches, more than once. A transaction is
 //! applied when everything it builds on is here; until then it waits.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::births::Side;
@@ -8,13 +9,13 @@ use crate::content::Content;
 use crate::doc::{Change, Doc, Moved};
 use crate::error::{Error, Result};
 use crate::id::{OpId, Session};
-use crate::incoming::{Incoming, Piece, UNKNOWN};
+use crate::incoming::{Incoming, Locals, Piece, UNKNOWN};
 use crate::log::Dependency;
 use crate::order::Rank;
 use crate::pending::{MAX_PENDING_ITEMS, Missing, Parked};
 use crate::permit::{Action, Permit, Request};
 use crate::tree::{Elem, Entry, NONE};
-use crate::update::{LAST, Name, Op, Update};
+use crate::update::{LAST, Name, Op, Part};
 
 /// Two operations on one element that did not know of each other: one counts, the other does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,23 +55,30 @@ impl Applied {
 
 impl<C: Content> Doc<C> {
     /// Applies what can be applied of `update`, and of what waited; the rest waits.
-    pub(crate) fn apply(&mut self, update: Update<C>) -> Result<Applied> {
+    pub(crate) fn apply(&mut self, sessions: &Arc<[Session]>, parts: &[Part<C>]) -> Result<Applied> {
         let mut applied = Applied::default();
-        let sessions: Arc<[Session]> = update.sessions.into();
-        let mut queue: Vec<_> = update
-            .parts
-            .into_iter()
-            .map(|part| Incoming::new(sessions.clone(), part))
-            .collect();
         self.tree.know_places();
         self.hear();
+        let incoming = |part| Incoming::new(sessions.clone(), Cow::Borrowed(part));
+        if let [part] = parts
+            && self.pending.is_empty()
+        {
+            // Most messages: nothing waits that it could free, and nothing beside it could free it.
+            let mut incoming = incoming(part);
+            if let Some(missing) = self.take_in(&mut incoming, &mut applied)? {
+                self.park(missing, incoming)?;
+            }
+            applied.pending = self.pending.items();
+            return Ok(applied);
+        }
+        let mut queue: Vec<_> = parts.iter().map(incoming).collect();
         while !queue.is_empty() {
             let mut blocked = Vec::new();
             let mut progress = Vec::new();
             for mut incoming in queue.drain(..) {
                 let before = applied.transactions;
                 let missing = self.take_in(&mut incoming, &mut applied)?;
-                if applied.transactions > before {
+                if applied.transactions > before && !self.pending.is_empty() {
                     progress.push(incoming.sessions[incoming.part.session as usize].clone());
                 }
                 if let Some(missing) = missing {
@@ -81,23 +89,16 @@ impl<C: Content> Doc<C> {
                 if self.pending.is_empty() {
                     break;
                 }
-                let count = self
-                    .names
-                    .get(session)
-                    .map_or(0, |&log| self.logs[log as usize].txs);
+                let count = self.known_of(session);
                 let ready = self.pending.take(session, count);
                 queue.extend(
                     ready
                         .into_iter()
-                        .map(|parked| Incoming::new(parked.sessions, parked.part)),
+                        .map(|parked| Incoming::new(parked.sessions, Cow::Owned(parked.part))),
                 );
             }
             for (missing, incoming) in blocked {
-                let count = self
-                    .names
-                    .get(&missing.session)
-                    .map_or(0, |&log| self.logs[log as usize].txs);
-                if count >= missing.count {
+                if self.known_of(&missing.session) >= missing.count {
                     queue.push(incoming);
                 } else {
                     self.park(missing, incoming)?;
@@ -108,7 +109,13 @@ impl<C: Content> Doc<C> {
         Ok(applied)
     }
 
-    fn park(&mut self, missing: Missing, incoming: Incoming<C>) -> Result<()> {
+    /// How many of a session's transactions are here.
+    fn known_of(&self, session: &Session) -> u32 {
+        self.log_of(session)
+            .map_or(0, |log| self.logs[log as usize].txs)
+    }
+
+    fn park(&mut self, missing: Missing, incoming: Incoming<'_, C>) -> Result<()> {
         let (sessions, part) = incoming.rest();
         let items = part.ops.iter().map(|op| op.items() as usize).sum::<usize>();
         let waiting = self.pending.items() + items;
@@ -132,15 +139,12 @@ impl<C: Content> Doc<C> {
     /// Applies the part as far as it goes; what it waits for, if it does.
     fn take_in(
         &mut self,
-        incoming: &mut Incoming<C>,
+        incoming: &mut Incoming<'_, C>,
         applied: &mut Applied,
     ) -> Result<Option<Missing>> {
-        let name = incoming.sessions[incoming.part.session as usize].clone();
-        let known = self
-            .names
-            .get(&name)
-            .map_or(0, |&log| self.logs[log as usize].txs);
-        let here = known
+        let own = incoming.part.session;
+        let here = self
+            .known_by(incoming)
             .saturating_sub(incoming.next_tx())
             .min(incoming.part.txs - incoming.txs);
         if here > 0 {
@@ -149,13 +153,9 @@ impl<C: Content> Doc<C> {
         }
         while !incoming.is_done() {
             let tx = incoming.next_tx();
-            let known = self
-                .names
-                .get(&name)
-                .map_or(0, |&log| self.logs[log as usize].txs);
-            if known < tx {
+            if self.known_by(incoming) < tx {
                 return Ok(Some(Missing {
-                    session: name,
+                    session: incoming.sessions[own as usize].clone(),
                     count: tx,
                 }));
             }
@@ -163,16 +163,29 @@ impl<C: Content> Doc<C> {
             if let Some(missing) = self.missing(incoming, end)? {
                 return Ok(Some(missing));
             }
-            let log = self.session_index(&name);
-            incoming.locals[incoming.part.session as usize] = log;
+            let mut log = incoming.locals.get(own);
+            if log == UNKNOWN {
+                log = self.session_index(&incoming.sessions[own as usize]);
+                incoming.locals.set(own, log);
+            }
             self.take_segment(incoming, end, log, applied);
         }
         Ok(None)
     }
 
-    fn skip_known(&mut self, incoming: &mut Incoming<C>, txs: u32) -> Result<()> {
-        let session = &incoming.sessions[incoming.part.session as usize];
-        let log = &self.logs[self.names[session] as usize];
+    /// How many transactions of the part's session are here.
+    fn known_by(&self, incoming: &mut Incoming<'_, C>) -> u32 {
+        let own = incoming.part.session;
+        let local = self.local(&mut incoming.locals, own, &incoming.sessions);
+        if local == UNKNOWN {
+            0
+        } else {
+            self.logs[local as usize].txs
+        }
+    }
+
+    fn skip_known(&mut self, incoming: &mut Incoming<'_, C>, txs: u32) -> Result<()> {
+        let log = &self.logs[incoming.locals.get(incoming.part.session) as usize];
         let from = incoming.next_tx();
         let items = log.item_at(from + txs) - log.item_at(from);
         let (op, done) = (incoming.op, incoming.op_done);
@@ -191,7 +204,7 @@ impl<C: Content> Doc<C> {
     }
 
     /// Transactions up to this one know nothing more than the next one does.
-    fn segment_end(&self, incoming: &Incoming<C>) -> u32 {
+    fn segment_end(&self, incoming: &Incoming<'_, C>) -> u32 {
         if self.permit.is_some() {
             return incoming.next_tx() + 1;
         }
@@ -202,14 +215,14 @@ impl<C: Content> Doc<C> {
     }
 
     /// What the transactions before `end` need and this copy does not have.
-    fn missing(&self, incoming: &mut Incoming<C>, end: u32) -> Result<Option<Missing>> {
+    fn missing(&self, incoming: &mut Incoming<'_, C>, end: u32) -> Result<Option<Missing>> {
         let tx = incoming.next_tx();
         for &(_, on, count) in incoming.part.dependencies[incoming.dependency..]
             .iter()
             .take_while(|known| known.0 == tx)
         {
             let session = &incoming.sessions[on as usize];
-            let local = self.local(&mut incoming.locals, on, session);
+            let local = self.local(&mut incoming.locals, on, &incoming.sessions);
             if local == UNKNOWN || self.logs[local as usize].txs < count {
                 return Ok(Some(Missing {
                     session: session.clone(),
@@ -218,19 +231,19 @@ impl<C: Content> Doc<C> {
             }
         }
         let own = incoming.part.session;
-        let local = self.local(&mut incoming.locals, own, &incoming.sessions[own as usize]);
+        let local = self.local(&mut incoming.locals, own, &incoming.sessions);
         let mut own_numbers = if local == UNKNOWN {
             0
         } else {
             self.logs[local as usize].numbers
         };
         let (items, mut numbers) = (incoming.items_until(end), 0_usize);
-        let mut locals = std::mem::take(&mut incoming.locals);
+        let mut locals = std::mem::replace(&mut incoming.locals, Locals::unknown(0));
         let mut missing = None;
         for piece in incoming.pieces(items) {
-            let lacks = |name: Name, span: u32, locals: &mut [u32]| {
+            let lacks = |name: Name, span: u32, locals: &mut Locals| {
                 let session = &incoming.sessions[name.session as usize];
-                let local = self.local(locals, name.session, session);
+                let local = self.local(locals, name.session, &incoming.sessions);
                 let has = match name.session {
                     session if session == own => own_numbers,
                     _ if local == UNKNOWN => 0,
@@ -281,19 +294,21 @@ impl<C: Content> Doc<C> {
         Ok(missing)
     }
 
-    fn local(&self, locals: &mut [u32], index: u32, session: &Session) -> u32 {
-        if locals[index as usize] == UNKNOWN
-            && let Some(&local) = self.names.get(session)
-        {
-            locals[index as usize] = local;
+    #[inline]
+    fn local(&self, locals: &mut Locals, index: u32, sessions: &[Session]) -> u32 {
+        let known = locals.get(index);
+        if known != UNKNOWN {
+            return known;
         }
-        locals[index as usize]
+        let local = self.log_of(&sessions[index as usize]).unwrap_or(UNKNOWN);
+        locals.set(index, local);
+        local
     }
 
     /// Applies the transactions before `end`, all of whose names are known here.
     fn take_segment(
         &mut self,
-        incoming: &mut Incoming<C>,
+        incoming: &mut Incoming<'_, C>,
         end: u32,
         log: u32,
         applied: &mut Applied,
@@ -306,7 +321,7 @@ impl<C: Content> Doc<C> {
             .get(incoming.dependency)
             .filter(|known| known.0 == tx)
         {
-            let on = incoming.locals[on as usize];
+            let on = incoming.locals.get(on);
             lamport = lamport.max(self.logs[on as usize].lamport_of(count - 1));
             self.logs[log as usize]
                 .dependencies
@@ -345,7 +360,7 @@ impl<C: Content> Doc<C> {
     fn take_piece(
         &mut self,
         piece: &Piece<'_, C::Item>,
-        incoming: &Incoming<C>,
+        incoming: &Incoming<'_, C>,
         log: u32,
         content_at: &mut usize,
         refused: bool,
@@ -418,13 +433,13 @@ impl<C: Content> Doc<C> {
             .expect("an insertion that goes on has begun")
     }
 
-    fn named(&self, name: Name, incoming: &Incoming<C>) -> Elem {
-        let log = &self.logs[incoming.locals[name.session as usize] as usize];
+    fn named(&self, name: Name, incoming: &Incoming<'_, C>) -> Elem {
+        let log = &self.logs[incoming.locals.get(name.session) as usize];
         log.elem(name.number)
             .expect("the segment's names are known")
     }
 
-    fn parent(&self, name: Option<Name>, log: u32, incoming: &Incoming<C>) -> Elem {
+    fn parent(&self, name: Option<Name>, log: u32, incoming: &Incoming<'_, C>) -> Elem {
         match name {
             None => NONE,
             Some(LAST) => self.newest_of(log),
@@ -497,11 +512,11 @@ impl<C: Content> Doc<C> {
         target: Name,
         piece: &Piece<'_, C::Item>,
         backward: bool,
-        incoming: &Incoming<C>,
+        incoming: &Incoming<'_, C>,
         log: u32,
         refused: bool,
     ) {
-        let of = incoming.locals[target.session as usize] as usize;
+        let of = incoming.locals.get(target.session) as usize;
         let mut left = piece.count;
         // Numbers that follow each other may be elements that do not, here.
         while left > 0 {
@@ -675,7 +690,7 @@ fn ask<C: Content>(
     by: &Session,
     time: u64,
     piece: &Piece<'_, C::Item>,
-    incoming: &Incoming<C>,
+    incoming: &Incoming<'_, C>,
 ) -> std::result::Result<(), String> {
     let (action, target) = match piece.op {
         Op::Insert { .. } => (Action::Insert, None),

@@ -81,7 +81,7 @@ impl<C: Content> Builder<C> {
             rows += part.ops.len();
         }
         let elems = base[base.len() - 1];
-        for session in &update.sessions {
+        for session in update.sessions.iter() {
             doc.session_index(session);
         }
         doc.births = Births::with_capacity(rows / 2 + 1);

@@ -90,6 +90,8 @@ pub(crate) struct Doc<C: Content> {
 }
 
 const NOT_YET: u32 = u32::MAX;
+/// So many sessions are found quicker by looking at each than by hashing a name.
+const FEW: usize = 12;
 
 impl<C: Content> Doc<C> {
     pub(crate) fn new(me: Session) -> Self {
@@ -126,7 +128,7 @@ impl<C: Content> Doc<C> {
 
     /// Edits from now on are `me`'s.
     pub(crate) fn set_me(&mut self, me: Session) {
-        self.my_log = self.names.get(&me).copied().unwrap_or(NOT_YET);
+        self.my_log = self.log_of(&me).unwrap_or(NOT_YET);
         self.me = me;
         // What the session knew last is in its dependencies; to name more than needed does no harm.
         self.known.clear();
@@ -180,7 +182,7 @@ impl<C: Content> Doc<C> {
 
     /// The element that `id` inserted, if this copy has it.
     pub(crate) fn elem_of(&self, id: &OpId) -> Option<Elem> {
-        let log = &self.logs[*self.names.get(&id.session)? as usize];
+        let log = &self.logs[self.log_of(&id.session)? as usize];
         if id.tx >= log.txs {
             return None;
         }
@@ -198,8 +200,34 @@ impl<C: Content> Doc<C> {
         (!self.moves.slots.contains_key(&elem)).then_some(elem)
     }
 
+    /// The index of `session`'s log, if the session is known.
+    #[inline]
+    pub(crate) fn log_of(&self, session: &Session) -> Option<u32> {
+        if self.logs.len() > FEW {
+            return self.names.get(session).copied();
+        }
+        let (author, nonce, branch) = (session.author(), session.nonce(), session.branch());
+        let found = self
+            .logs
+            .iter()
+            .position(|log| log.id.is(author, nonce, branch));
+        found.map(|log| log as u32)
+    }
+
+    /// The session of this name if it is among the first, so that a message need not bring its own.
+    pub(crate) fn known_session(
+        &self,
+        author: &str,
+        nonce: u64,
+        branch: Option<&str>,
+    ) -> Option<&Session> {
+        let first = &self.logs[..self.logs.len().min(FEW)];
+        let found = first.iter().find(|log| log.id.is(author, nonce, branch));
+        found.map(|log| &log.id)
+    }
+
     pub(crate) fn session_index(&mut self, session: &Session) -> u32 {
-        if let Some(&index) = self.names.get(session) {
+        if let Some(index) = self.log_of(session) {
             return index;
         }
         let index = self.logs.len() as u32;
@@ -209,7 +237,7 @@ impl<C: Content> Doc<C> {
     }
 
     pub(crate) fn own_log_if_any(&self) -> Option<u32> {
-        self.names.get(&self.me).copied()
+        self.log_of(&self.me)
     }
 
     #[inline]
@@ -321,9 +349,8 @@ impl<C: Content> Doc<C> {
 
     /// When the change `id`, which is known, was made.
     pub(crate) fn time_of(&self, id: &OpId) -> u64 {
-        self.names
-            .get(&id.session)
-            .map_or(0, |&log| self.logs[log as usize].time_of(id.tx))
+        self.log_of(&id.session)
+            .map_or(0, |log| self.logs[log as usize].time_of(id.tx))
     }
 
     /// Every deletion that took effect.

@@ -38,6 +38,12 @@ impl Session {
         }
     }
 
+    /// Equality that looks first where sessions differ most often.
+    #[inline]
+    pub(crate) fn is(&self, author: &str, nonce: u64, branch: Option<&str>) -> bool {
+        self.nonce == nonce && *self.author == *author && self.branch.as_deref() == branch
+    }
+
     /// Who writes.
     pub fn author(&self) -> &str {
         &self.author

@@ -1,6 +1,7 @@
 //! A part of a message on its way in: how far it was taken, and what is left of it. It knows nothing of
 //! the list; [`crate::apply`] drives it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::births::Side;
@@ -9,11 +10,11 @@ use crate::id::Session;
 use crate::update::{LAST, Name, Op, Part};
 
 /// A part on its way in, and how far it is.
-pub(crate) struct Incoming<C: Content> {
+pub(crate) struct Incoming<'a, C: Content> {
     pub(crate) sessions: Arc<[Session]>,
     /// The local indices of `sessions`, as far as they are known.
-    pub(crate) locals: Vec<u32>,
-    pub(crate) part: Part<C>,
+    pub(crate) locals: Locals,
+    pub(crate) part: Cow<'a, Part<C>>,
     /// Transactions, operations, items of the operation at hand and content that are done.
     pub(crate) txs: u32,
     pub(crate) op: usize,
@@ -34,9 +35,47 @@ pub(crate) struct Piece<'a, V> {
 
 pub(crate) const UNKNOWN: u32 = u32::MAX;
 
-impl<C: Content> Incoming<C> {
-    pub(crate) fn new(sessions: Arc<[Session]>, part: Part<C>) -> Self {
-        let locals = vec![UNKNOWN; sessions.len()];
+/// The local indices of a message's sessions: of the few that most messages name without an allocation.
+pub(crate) struct Locals {
+    few: [u32; 4],
+    many: Vec<u32>,
+}
+
+impl Locals {
+    pub(crate) fn unknown(sessions: usize) -> Self {
+        let few = [UNKNOWN; 4];
+        let many = if sessions > few.len() {
+            vec![UNKNOWN; sessions]
+        } else {
+            Vec::new()
+        };
+        Self { few, many }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, session: u32) -> u32 {
+        let all = if self.many.is_empty() {
+            &self.few[..]
+        } else {
+            &self.many
+        };
+        all[session as usize]
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, session: u32, local: u32) {
+        let all = if self.many.is_empty() {
+            &mut self.few[..]
+        } else {
+            &mut self.many
+        };
+        all[session as usize] = local;
+    }
+}
+
+impl<'a, C: Content> Incoming<'a, C> {
+    pub(crate) fn new(sessions: Arc<[Session]>, part: Cow<'a, Part<C>>) -> Self {
+        let locals = Locals::unknown(sessions.len());
         Self {
             sessions,
             locals,
@@ -138,8 +177,8 @@ impl<C: Content> Incoming<C> {
     }
 
     /// What is left, as a part of its own.
-    pub(crate) fn rest(mut self) -> (Arc<[Session]>, Part<C>) {
-        let part = &mut self.part;
+    pub(crate) fn rest(self) -> (Arc<[Session]>, Part<C>) {
+        let mut part = self.part.into_owned();
         part.first_tx += self.txs;
         part.txs -= self.txs;
         part.sizes.drain(..self.size.0);
@@ -162,7 +201,7 @@ impl<C: Content> Incoming<C> {
             }
             part.ops[0] = cut(&part.ops[0], self.op_done);
         }
-        (self.sessions, self.part)
+        (self.sessions, part)
     }
 }
 
@@ -200,7 +239,7 @@ fn cut<V: Clone>(op: &Op<V>, skip: u32) -> Op<V> {
     }
 }
 
-impl<C: Content> Incoming<C> {
+impl<C: Content> Incoming<'_, C> {
     /// The items of the transactions from the next one to before `end`.
     pub(crate) fn items_until(&self, end: u32) -> u32 {
         let (mut at, mut done) = self.size;

@@ -71,7 +71,7 @@ impl<C: Content> Doc<C> {
             }
         }
         Ok(Update {
-            sessions: order.sessions,
+            sessions: order.sessions.into(),
             parts,
         })
     }

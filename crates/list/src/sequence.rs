@@ -25,6 +25,12 @@ pub struct Sequence<C: Content> {
     pub(crate) history: History,
 }
 
+/// Transactions another copy sent, read and not yet applied.
+#[derive(Clone)]
+pub struct Message<C: Content> {
+    decoded: Decoded<C>,
+}
+
 /// A change to one element: who made it, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -242,7 +248,8 @@ impl<C: Content> Sequence<C> {
         let mut branch = Self::new(self.session().in_branch(name));
         branch.doc.permit = self.doc.permit.clone();
         branch.doc.time = self.doc.time;
-        branch.doc.apply(self.doc.between(&Frontier::new(), at)?)?;
+        let update = self.doc.between(&Frontier::new(), at)?;
+        branch.doc.apply(&update.sessions, &update.parts)?;
         Ok(branch)
     }
 
@@ -253,7 +260,7 @@ impl<C: Content> Sequence<C> {
     /// As [`apply`](Self::apply).
     pub fn merge(&mut self, other: &Self) -> Result<Applied> {
         let update = other.doc.since(&self.frontier())?;
-        self.apply_update(update)
+        self.apply_update(&update)
     }
 
     /// Everything that is not in `frontier`, to be [applied](Self::apply) elsewhere. What waits here
@@ -285,29 +292,56 @@ impl<C: Content> Sequence<C> {
     /// [`TwoWriters`](Error::TwoWriters), [`Full`](Error::Full),
     /// [`TooManyPending`](Error::TooManyPending): transactions before the one at fault were.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<Applied> {
-        match codec::decode(bytes)? {
-            Decoded::Update(update) => self.apply_update(update),
-            Decoded::Document(document) if self.doc.is_untouched() => self.take_document(document),
-            Decoded::Document(document) => {
-                let mut other = Self::new(self.doc.me().clone());
-                other.take_document(document)?;
-                let mut applied = self.apply_update(other.doc.since(&self.frontier())?)?;
-                let waiting: Vec<_> = other
-                    .doc
-                    .pending
-                    .iter()
-                    .map(|(_, parked)| parked.clone())
-                    .collect();
-                for parked in waiting {
-                    let more = Update {
-                        sessions: parked.sessions.to_vec(),
-                        parts: vec![parked.part],
-                    };
-                    applied.join(self.apply_update(more)?);
-                }
-                Ok(applied)
-            }
+        let decoded = codec::decode(bytes, |author, nonce, branch| {
+            self.doc.known_session(author, nonce, branch).cloned()
+        })?;
+        match decoded {
+            Decoded::Update(update) => self.apply_update(&update),
+            Decoded::Document(document) => self.apply_document(document),
         }
+    }
+
+    /// Reads what another copy sent, to be [applied](Self::apply_message) to any number of copies
+    /// without being read again.
+    ///
+    /// # Errors
+    /// [`Damaged`](Error::Damaged), [`NewerFormat`](Error::NewerFormat).
+    pub fn read_message(bytes: &[u8]) -> Result<Message<C>> {
+        codec::decode(bytes, |_, _, _| None).map(|decoded| Message { decoded })
+    }
+
+    /// As [`apply`](Self::apply), of a message that was [read](Self::read_message) already.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_message(&mut self, message: &Message<C>) -> Result<Applied> {
+        match &message.decoded {
+            Decoded::Update(update) => self.apply_update(update),
+            Decoded::Document(document) => self.apply_document(document.clone()),
+        }
+    }
+
+    fn apply_document(&mut self, document: Document<C>) -> Result<Applied> {
+        if self.doc.is_untouched() {
+            return self.take_document(document);
+        }
+        let mut other = Self::new(self.doc.me().clone());
+        other.take_document(document)?;
+        let mut applied = self.apply_update(&other.doc.since(&self.frontier())?)?;
+        let waiting: Vec<_> = other
+            .doc
+            .pending
+            .iter()
+            .map(|(_, parked)| parked.clone())
+            .collect();
+        for parked in waiting {
+            let more = Update {
+                sessions: parked.sessions,
+                parts: vec![parked.part],
+            };
+            applied.join(self.apply_update(&more)?);
+        }
+        Ok(applied)
     }
 
     fn take_document(&mut self, document: Document<C>) -> Result<Applied> {
@@ -334,14 +368,14 @@ impl<C: Content> Sequence<C> {
             ..Applied::default()
         };
         for update in pending {
-            applied.join(self.apply_update(update)?);
+            applied.join(self.apply_update(&update)?);
         }
         Ok(applied)
     }
 
-    pub(crate) fn apply_update(&mut self, update: Update<C>) -> Result<Applied> {
+    pub(crate) fn apply_update(&mut self, update: &Update<C>) -> Result<Applied> {
         let before = self.before_many();
-        let applied = self.doc.apply(update);
+        let applied = self.doc.apply(&update.sessions, &update.parts);
         self.tell(Origin::Remote, before.as_ref());
         applied
     }
@@ -385,22 +419,6 @@ impl<C: Content> Sequence<C> {
         sequence.apply(bytes)?;
         sequence.doc.set_me(session);
         Ok(sequence)
-    }
-
-    /// What a stored document shows, without loading its history: much quicker than
-    /// [`decode`](Self::decode) where nothing was ever set or moved, as in every text. The bytes'
-    /// checksum is verified; the history is not looked at.
-    ///
-    /// # Errors
-    /// As [`decode`](Self::decode).
-    pub fn peek(bytes: &[u8]) -> Result<C::Owned> {
-        if let Some(shown) = codec::peek::<C>(bytes)? {
-            return Ok(shown);
-        }
-        let sequence = Self::decode(bytes, Session::new("", 0))?;
-        let mut shown = C::Owned::default();
-        sequence.doc.read(0..sequence.doc.len(), &mut shown);
-        Ok(shown)
     }
 
     /// How well runs compact the list.

@@ -3,6 +3,7 @@
 use crate::births::Side;
 use crate::content::Content;
 use crate::id::Session;
+use std::sync::Arc;
 
 /// An element by its session (an index into [`Update::sessions`]) and the session's number for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,14 +93,14 @@ pub(crate) struct Part<C: Content> {
 /// A message: transactions of some sessions.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Update<C: Content> {
-    pub(crate) sessions: Vec<Session>,
+    pub(crate) sessions: Arc<[Session]>,
     pub(crate) parts: Vec<Part<C>>,
 }
 
 impl<C: Content> Default for Update<C> {
     fn default() -> Self {
         Self {
-            sessions: Vec::new(),
+            sessions: Arc::default(),
             parts: Vec::new(),
         }
     }

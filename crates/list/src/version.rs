@@ -27,7 +27,7 @@ impl<C: Content> Doc<C> {
     fn counts(&self, frontier: &Frontier) -> Result<Vec<u32>> {
         let mut counts = vec![0; self.logs.len()];
         for (session, count) in frontier.iter() {
-            let log = self.names.get(session).copied();
+            let log = self.log_of(session);
             let known = log.map_or(0, |log| self.logs[log as usize].txs);
             if count > known {
                 return Err(Error::UnknownVersion {

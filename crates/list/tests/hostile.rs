@@ -57,7 +57,9 @@ fn try_list(bytes: &[u8], onto: Option<&List>) {
         // What was taken in before the error is sound.
         list.check().unwrap();
     }
-    let _ = List::peek(bytes);
+    if let Ok(packed) = siltstone_list::PackedList::new(bytes) {
+        let _ = packed.open(Session::new("packed", 1));
+    }
 }
 
 #[test]

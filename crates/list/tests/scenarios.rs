@@ -399,7 +399,8 @@ fn s16_encoding_keeps_history_runs_and_what_waits_and_damage_is_told() {
     let mut c = List::decode(&bytes, Session::new("c", 1)).unwrap();
     c.check().unwrap();
     assert_eq!(c.to_vec(), a.to_vec());
-    assert_eq!(List::peek(&bytes).unwrap(), a.to_vec());
+    let packed = siltstone_list::PackedList::new(bytes.as_slice()).unwrap();
+    assert_eq!(packed.values(), a.to_vec());
     assert_eq!(c.run_lengths(), a.run_lengths());
     assert_eq!(c.deletion_edits(), a.deletion_edits());
     assert_eq!(c.pending(), a.pending());
@@ -703,4 +704,29 @@ fn a_diff_keeps_what_stays() {
         t.utf8_to_char(12),
         Err(Error::InsideCharacter { offset: 12 })
     ));
+}
+
+#[test]
+fn a_message_read_once_goes_to_any_number_of_copies_in_any_order() {
+    let mut writer = list("ann");
+    let mut messages = Vec::new();
+    for number in 0..40 {
+        let before = writer.frontier();
+        writer.insert(number / 2, number.into()).unwrap();
+        if number % 3 == 0 {
+            writer.delete(0..1).unwrap();
+        }
+        let bytes = writer.missing_since(&before).unwrap();
+        messages.push(List::read_message(&bytes).unwrap());
+    }
+    for step in [1, 7, 39] {
+        let mut copy = list(&format!("reader {step}"));
+        for at in 0..messages.len() {
+            copy.apply_message(&messages[at * step % 40]).unwrap();
+        }
+        copy.apply_message(&messages[0]).unwrap();
+        assert_eq!(copy.to_vec(), writer.to_vec());
+        assert_eq!(copy.pending(), []);
+        copy.check().unwrap();
+    }
 }

@@ -54,6 +54,7 @@ pub(crate) const ALL: &[About] = &[
             Ability::Text,
             Ability::Merge,
             Ability::Messages(Form::Bytes),
+            Ability::Messages(Form::Objects),
             Ability::List,
             Ability::Share,
             Ability::Moves,

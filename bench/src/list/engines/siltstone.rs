@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use siltstone_list::{Delta, Frontier, Session, Value};
+use siltstone_list::{Chars, Content, Delta, Frontier, Packed, Sequence, Session, Value, Values};
 
 use crate::list::engine::{Form, ListEngine, Result, TextEngine};
 use crate::list::item::{Item, Scalar};
@@ -13,82 +13,124 @@ fn session(writer: u64) -> Session {
     Session::new("writer", writer)
 }
 
-/// A text.
+/// A text. A stored one stays packed until it is edited.
 pub(crate) struct Text {
-    text: siltstone_list::Text,
+    text: Opened<Chars>,
     /// The version up to which messages were taken or received, if they are kept.
     sent: Option<Frontier>,
 }
 
+enum Opened<C: Content> {
+    Packed(Packed<C>),
+    Open(Sequence<C>),
+}
+
+impl<C: Content> Opened<C> {
+    fn open(&mut self) -> Result<&mut Sequence<C>> {
+        if let Self::Packed(packed) = self {
+            *self = Self::Open(packed.open(session(2))?);
+        }
+        match self {
+            Self::Open(sequence) => Ok(sequence),
+            Self::Packed(_) => Err("it was just opened".into()),
+        }
+    }
+
+    fn opened(&self) -> Result<&Sequence<C>> {
+        match self {
+            Self::Open(sequence) => Ok(sequence),
+            Self::Packed(_) => Err("it was not edited yet".into()),
+        }
+    }
+}
+
+/// A message as it is sent, or read already.
+pub(crate) enum Message {
+    Bytes(Vec<u8>),
+    Read(siltstone_list::Message<Chars>),
+}
+
 impl TextEngine for Text {
     type History = Vec<u8>;
-    type Message = Vec<u8>;
+    type Message = Message;
 
     fn new(writer: u64) -> Self {
         Self {
-            text: siltstone_list::Text::new(session(writer)),
+            text: Opened::Open(siltstone_list::Text::new(session(writer))),
             sent: None,
         }
     }
 
     fn keep_messages(&mut self) {
-        self.sent = Some(self.text.frontier());
+        self.sent = self.text.open().ok().map(|text| text.frontier());
     }
 
     fn edit<'a>(&mut self, patches: impl Iterator<Item = Patch<'a>>) -> Result<()> {
+        let text = self.text.open()?;
         for patch in patches {
             let range = patch.at..patch.at + patch.deleted;
             match (patch.deleted, patch.inserted) {
-                (0, inserted) => self.text.insert_at_char(patch.at, inserted)?,
-                (_, "") => self.text.delete_chars(range)?,
-                (_, inserted) => self.text.splice_chars(range, inserted)?,
+                (0, inserted) => text.insert_at_char(patch.at, inserted)?,
+                (_, "") => text.delete_chars(range)?,
+                (_, inserted) => text.splice_chars(range, inserted)?,
             }
         }
         Ok(())
     }
 
     fn text(&self) -> Result<String> {
-        Ok(self.text.text())
+        Ok(match &self.text {
+            Opened::Packed(packed) => packed.text().to_owned(),
+            Opened::Open(text) => text.text(),
+        })
     }
 
     fn encode(&mut self) -> Result<Vec<u8>> {
-        Ok(self.text.encode()?)
+        Ok(self.text.open()?.encode()?)
     }
 
     fn load(bytes: &[u8]) -> Result<Self> {
         Ok(Self {
-            text: siltstone_list::Text::decode(bytes, session(2))?,
+            text: Opened::Packed(Packed::new(bytes)?),
             sent: None,
         })
     }
 
     fn history(&mut self) -> Result<Vec<u8>> {
-        Ok(self.text.missing_since(&Frontier::new())?)
+        Ok(self.text.open()?.missing_since(&Frontier::new())?)
     }
 
     fn import(&mut self, history: &Vec<u8>) -> Result<()> {
-        self.text.apply(history)?;
+        self.text.open()?.apply(history)?;
         Ok(())
     }
 
-    fn take_message(&mut self, _form: Form) -> Result<Vec<u8>> {
-        let sent = self.sent.as_mut().ok_or("messages were not kept")?;
-        let message = self.text.missing_since(sent)?;
-        *sent = self.text.frontier();
-        Ok(message)
+    fn take_message(&mut self, form: Form) -> Result<Message> {
+        let sent = self.sent.take().ok_or("messages were not kept")?;
+        let text = self.text.open()?;
+        let (bytes, now) = (text.missing_since(&sent)?, text.frontier());
+        self.sent = Some(now);
+        Ok(match form {
+            Form::Bytes => Message::Bytes(bytes),
+            Form::Objects => Message::Read(siltstone_list::Text::read_message(&bytes)?),
+        })
     }
 
-    fn apply(&mut self, message: &Vec<u8>) -> Result<()> {
-        self.text.apply(message)?;
-        if let Some(sent) = &mut self.sent {
-            *sent = self.text.frontier();
+    fn apply(&mut self, message: &Message) -> Result<()> {
+        let text = self.text.open()?;
+        match message {
+            Message::Bytes(bytes) => text.apply(bytes)?,
+            Message::Read(message) => text.apply_message(message)?,
+        };
+        if self.sent.is_some() {
+            self.sent = Some(self.text.open()?.frontier());
         }
         Ok(())
     }
 }
 
 /// A list.
-pub(crate) struct List(siltstone_list::List);
+pub(crate) struct List(Opened<Values>);
 
 fn value(item: &Item) -> Value {
     match item {
@@ -112,31 +154,31 @@ impl ListEngine for List {
     type Values = Vec<Value>;
 
     fn new(writer: u64) -> Self {
-        Self(siltstone_list::List::new(session(writer)))
+        Self(Opened::Open(Sequence::new(session(writer))))
     }
 
     fn append(&mut self, item: &Item) -> Result<()> {
-        self.0.append(value(item))?;
+        self.0.open()?.append(value(item))?;
         Ok(())
     }
 
     fn insert(&mut self, at: usize, item: &Item) -> Result<()> {
-        self.0.insert(at, value(item))?;
+        self.0.open()?.insert(at, value(item))?;
         Ok(())
     }
 
     fn prepend(&mut self, item: &Item) -> Result<()> {
-        self.0.prepend(value(item))?;
+        self.0.open()?.prepend(value(item))?;
         Ok(())
     }
 
     fn delete(&mut self, at: usize) -> Result<()> {
-        self.0.delete(at..at + 1)?;
+        self.0.open()?.delete(at..at + 1)?;
         Ok(())
     }
 
     fn move_to(&mut self, from: usize, to: usize) -> Result<()> {
-        self.0.move_to(from, to)?;
+        self.0.open()?.move_to(from, to)?;
         Ok(())
     }
 
@@ -145,12 +187,18 @@ impl ListEngine for List {
     }
 
     fn get(&self, at: usize) -> Result<Option<u64>> {
-        let found = self.0.get(at);
+        let found = match &self.0 {
+            Opened::Packed(packed) => packed.values().get(at),
+            Opened::Open(list) => list.get(at),
+        };
         found.map(|found| Ok(scalar(found)?.digest())).transpose()
     }
 
     fn to_vec(&self) -> Result<Vec<Value>> {
-        Ok(self.0.to_vec())
+        Ok(match &self.0 {
+            Opened::Packed(packed) => packed.values().to_vec(),
+            Opened::Open(list) => list.to_vec(),
+        })
     }
 
     fn each(values: &Vec<Value>, mut see: impl FnMut(Scalar<'_>)) -> Result<()> {
@@ -161,21 +209,21 @@ impl ListEngine for List {
     }
 
     fn encode(&mut self) -> Result<Vec<u8>> {
-        Ok(self.0.encode()?)
+        Ok(self.0.open()?.encode()?)
     }
 
     fn load(bytes: &[u8]) -> Result<Self> {
-        Ok(Self(siltstone_list::List::decode(bytes, session(2))?))
+        Ok(Self(Opened::Packed(Packed::new(bytes)?)))
     }
 
     fn pull(&mut self, from: &mut Self) -> Result<()> {
-        let missing = from.0.missing_since(&self.0.frontier())?;
-        self.0.apply(&missing)?;
+        let missing = from.0.opened()?.missing_since(&self.0.open()?.frontier())?;
+        self.0.open()?.apply(&missing)?;
         Ok(())
     }
 
     fn subscribe(&mut self, seen: Arc<AtomicUsize>) -> Result<()> {
-        self.0.subscribe(move |event| {
+        self.0.open()?.subscribe(move |event| {
             for step in &event.delta {
                 if let Delta::Insert(values) = step {
                     seen.fetch_add(values.len(), Relaxed);

@@ -42,23 +42,35 @@ pub(crate) fn write_sessions(sessions: &[Session], out: &mut Writer) {
     }
 }
 
-pub(crate) fn read_sessions(reader: &mut Reader<'_>) -> Result<Vec<Session>> {
+/// Those that are `known` are taken from there.
+pub(crate) fn read_sessions(
+    reader: &mut Reader<'_>,
+    known: impl Fn(&str, u64, Option<&str>) -> Option<Session>,
+) -> Result<Vec<Session>> {
     let count = reader.count()?;
     let mut sessions = Vec::with_capacity(count.min(1024));
     for _ in 0..count {
         let author = text(reader)?;
         let mut nonce = [0; 8];
         nonce.copy_from_slice(reader.take(8)?);
-        let mut session = Session::new(author, u64::from_le_bytes(nonce));
+        let nonce = u64::from_le_bytes(nonce);
         let branch = reader.number()?;
+        let mut name = None;
         if branch > 0 {
             if branch > MAX_NAME_BYTES as u64 + 1 {
                 return Err(reader.damaged("a branch's name is too long"));
             }
-            let name = std::str::from_utf8(reader.take(branch as usize - 1)?);
-            session = session
-                .in_branch(name.map_err(|_| reader.damaged("a branch's name is not UTF-8"))?);
+            let bytes = reader.take(branch as usize - 1)?;
+            let text = std::str::from_utf8(bytes);
+            name = Some(text.map_err(|_| reader.damaged("a branch's name is not UTF-8"))?);
         }
+        let session = known(author, nonce, name).unwrap_or_else(|| {
+            let session = Session::new(author, nonce);
+            match name {
+                Some(name) => session.in_branch(name),
+                None => session,
+            }
+        });
         if sessions.contains(&session) && sessions.len() < 64 {
             return Err(reader.damaged("a session is listed twice"));
         }
@@ -311,7 +323,8 @@ fn read_dependencies(
             return Err(reader.damaged("a dependency is on no other session"));
         }
     }
-    let mut before = vec![0_i64; sessions];
+    let (mut few, mut many) = ([0_i64; 8], Vec::new());
+    let before = zeros(&mut few, &mut many, sessions);
     for dependency in &mut dependencies {
         let known = &mut before[dependency.1 as usize];
         *known = known.wrapping_add(reader.signed()?);
@@ -323,6 +336,15 @@ fn read_dependencies(
     Ok(dependencies)
 }
 
+/// So many zeros, on the stack while they are few.
+fn zeros<'a>(few: &'a mut [i64; 8], many: &'a mut Vec<i64>, count: usize) -> &'a mut [i64] {
+    if count <= few.len() {
+        return &mut few[..count];
+    }
+    many.resize(count, 0);
+    many
+}
+
 /// Reads the operations, but for the values of sets, and says how many items they have.
 fn read_ops<C: Content>(columns: [&[u8]; 5], sessions: usize, part: &mut Part<C>) -> Result<u64> {
     let [kinds, counts, foreign, numbers, moved] = columns;
@@ -331,7 +353,8 @@ fn read_ops<C: Content>(columns: [&[u8]; 5], sessions: usize, part: &mut Part<C>
     let mut numbers = Reader::new("names", numbers);
     let mut moved = Reader::new("moves", moved);
     let own = part.session;
-    let mut cursors = vec![0_i64; sessions];
+    let (mut few, mut many) = ([0_i64; 8], Vec::new());
+    let cursors = zeros(&mut few, &mut many, sessions);
     let mut items = 0;
     let mut next_number = u64::from(part.first_number);
     part.ops.reserve_exact(kinds.len());
@@ -377,12 +400,12 @@ fn read_ops<C: Content>(columns: [&[u8]; 5], sessions: usize, part: &mut Part<C>
         let op = match kind & KIND {
             INSERT => Op::Insert {
                 count,
-                parent: parent(&mut cursors, &mut name)?,
+                parent: parent(cursors, &mut name)?,
                 side,
                 backward,
             },
             DELETE => {
-                let target = name(&mut cursors)?;
+                let target = name(cursors)?;
                 if backward && target.number < count - 1
                     || !backward && target.number > MAX_ELEMS - count
                 {
@@ -403,7 +426,7 @@ fn read_ops<C: Content>(columns: [&[u8]; 5], sessions: usize, part: &mut Part<C>
             SET => {
                 let value = C::placeholder().ok_or_else(|| counts.damaged("a text has no sets"))?;
                 Op::Set {
-                    target: name(&mut cursors)?,
+                    target: name(cursors)?,
                     value,
                 }
             }
@@ -415,7 +438,7 @@ fn read_ops<C: Content>(columns: [&[u8]; 5], sessions: usize, part: &mut Part<C>
                 let target = Name { session, number };
                 Op::Move {
                     target,
-                    parent: parent(&mut cursors, &mut name)?,
+                    parent: parent(cursors, &mut name)?,
                     side,
                 }
             }

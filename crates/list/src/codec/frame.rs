@@ -3,6 +3,7 @@
 
 use super::bytes::{Reader, Writer};
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 
 const MAGIC: [u8; 3] = *b"SLT";
 /// The version of the format and, with it, of the order's rule (1: Fugue, siblings by Lamport counter
@@ -17,6 +18,9 @@ const WORTH_COMPRESSING: usize = 96;
 const MAX_SECTION: usize = 1 << 30;
 /// How much longer than its stored form a section may be: more is a trap, not a list.
 const MAX_RATIO: usize = 30_000;
+
+/// So many of the last bytes of a model are looked at.
+const MAX_MODEL: usize = 1 << 20;
 
 /// What the bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,10 +46,18 @@ impl Frame {
     }
 
     pub(crate) fn section(&mut self, bytes: &[u8]) -> Result<()> {
+        self.section_like(bytes, &[])
+    }
+
+    /// A section that resembles `model`, another one's unpacked bytes, which must be at hand when this
+    /// one is unpacked.
+    pub(crate) fn section_like(&mut self, bytes: &[u8], model: &[u8]) -> Result<()> {
         self.writer.number(bytes.len() as u64);
         if bytes.len() >= WORTH_COMPRESSING {
-            // Compressing into memory does not fail.
-            let packed = zstd::bulk::compress(bytes, self.level).unwrap_or_default();
+            // Compressing into memory does not fail; if it should, the bytes go as they are.
+            let packed = zstd::bulk::Compressor::with_dictionary(self.level, end_of(model))
+                .and_then(|mut packer| packer.compress(bytes))
+                .unwrap_or_default();
             if !packed.is_empty() && packed.len() < bytes.len() {
                 self.writer.slice(&packed);
                 return Ok(());
@@ -63,6 +75,11 @@ impl Frame {
     }
 }
 
+/// As much of a model as is looked at.
+fn end_of(model: &[u8]) -> &[u8] {
+    &model[model.len().saturating_sub(MAX_MODEL)..]
+}
+
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
     (xxhash_rust::xxh3::xxh3_64(bytes) as u32).to_le_bytes()
 }
@@ -76,22 +93,28 @@ pub(crate) struct Section<'a> {
     packed: bool,
 }
 
-impl Section<'_> {
-    pub(crate) fn unpack(&self) -> Result<Vec<u8>> {
+impl<'a> Section<'a> {
+    pub(crate) fn unpack(&self) -> Result<Cow<'a, [u8]>> {
+        self.unpack_like(&[])
+    }
+
+    /// Unpacks what was packed like `model`.
+    pub(crate) fn unpack_like(&self, model: &[u8]) -> Result<Cow<'a, [u8]>> {
         if !self.packed {
-            return Ok(self.stored.to_vec());
+            return Ok(Cow::Borrowed(self.stored));
         }
         let damaged = |problem| Error::Damaged {
             what: self.what,
             offset: 0,
             problem,
         };
-        let bytes = zstd::bulk::decompress(self.stored, self.len)
+        let bytes = zstd::bulk::Decompressor::with_dictionary(end_of(model))
+            .and_then(|mut unpacker| unpacker.decompress(self.stored, self.len))
             .map_err(|_| damaged("it does not unpack"))?;
         if bytes.len() != self.len {
             return Err(damaged("it is not as long as announced"));
         }
-        Ok(bytes)
+        Ok(Cow::Owned(bytes))
     }
 }
 

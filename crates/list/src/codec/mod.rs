@@ -8,6 +8,7 @@ mod frame;
 pub(crate) mod values;
 
 use bytes::Reader;
+use std::borrow::Cow;
 #[allow(unreachable_pub, reason = "named by the sealed trait `Content`")]
 pub use bytes::Writer;
 use frame::{Frame, Opened, Shape};
@@ -28,12 +29,14 @@ const UPDATE_LEVEL: i32 = 3;
 const DOCUMENT_LEVEL: i32 = 9;
 
 /// Something encoded, decoded.
+#[derive(Clone)]
 pub(crate) enum Decoded<C: Content> {
     Update(Update<C>),
     Document(Document<C>),
 }
 
 /// A document taken apart: transactions without contents, and the contents by where they stand.
+#[derive(Clone)]
 pub(crate) struct Document<C: Content> {
     pub(crate) update: Update<C>,
     pub(crate) shown: C::Owned,
@@ -76,7 +79,11 @@ fn named_only<C: Content>(update: &Update<C>) -> Update<C> {
         *session = new[*session as usize]
     });
     let mut used = used.iter();
-    update.sessions.retain(|_| *used.next().unwrap_or(&false));
+    let named = update.sessions.iter();
+    update.sessions = named
+        .filter(|_| *used.next().unwrap_or(&false))
+        .cloned()
+        .collect();
     update
 }
 
@@ -131,9 +138,10 @@ fn structure<C: Content>(
 /// Reads sessions, what `between` reads after them, and parts, to the end.
 fn read_structure<C: Content>(
     reader: &mut Reader<'_>,
+    known: impl Fn(&str, u64, Option<&str>) -> Option<Session>,
     between: impl FnOnce(&mut Reader<'_>, &[Session]) -> Result<()>,
 ) -> Result<Update<C>> {
-    let sessions = columns::read_sessions(reader)?;
+    let sessions = columns::read_sessions(reader, known)?;
     between(reader, &sessions)?;
     let count = reader.count()?;
     let mut parts: Vec<Part<C>> = Vec::with_capacity(count.min(sessions.len()));
@@ -141,7 +149,10 @@ fn read_structure<C: Content>(
         parts.push(columns::read_part(reader, sessions.len())?);
     }
     reader.end()?;
-    Ok(Update { sessions, parts })
+    Ok(Update {
+        sessions: sessions.into(),
+        parts,
+    })
 }
 
 /// The values elements were set to, of all parts in order.
@@ -157,7 +168,11 @@ fn set_values<C: Content>(parts: &[Part<C>]) -> Vec<u8> {
     out.bytes
 }
 
-fn read_set_values<C: Content>(bytes: Vec<u8>, parts: &mut [Part<C>]) -> Result<()> {
+fn read_set_values<C: Content>(bytes: Cow<'_, [u8]>, parts: &mut [Part<C>]) -> Result<()> {
+    if bytes.is_empty() {
+        // As in every text; a list's are never nothing at all.
+        return C::decode(Vec::new(), Some(0)).map(drop);
+    }
     let sets = |part: &Part<C>| {
         part.ops
             .iter()
@@ -165,7 +180,7 @@ fn read_set_values<C: Content>(bytes: Vec<u8>, parts: &mut [Part<C>]) -> Result<
             .count() as u32
     };
     let count = parts.iter().map(sets).sum();
-    let mut values = C::items(C::decode(bytes, Some(count))?).into_iter();
+    let mut values = C::items(C::decode(bytes.into_owned(), Some(count))?).into_iter();
     for op in parts.iter_mut().flat_map(|part| &mut part.ops) {
         if let Op::Set { value, .. } = op
             && let Some(next) = values.next()
@@ -187,19 +202,25 @@ fn inserted<C: Content>(part: &Part<C>) -> u32 {
     part.ops.iter().map(inserted).sum()
 }
 
-/// Decodes either shape.
-pub(crate) fn decode<C: Content>(bytes: &[u8]) -> Result<Decoded<C>> {
+/// Decodes either shape. Sessions that are `known` are taken from there.
+pub(crate) fn decode<C: Content>(
+    bytes: &[u8],
+    known: impl Fn(&str, u64, Option<&str>) -> Option<Session>,
+) -> Result<Decoded<C>> {
     let mut opened = Opened::new(bytes, C::TAG)?;
     match opened.shape {
-        Shape::Update => read_update(&mut opened).map(Decoded::Update),
+        Shape::Update => read_update(&mut opened, known).map(Decoded::Update),
         Shape::Document => read_document(&mut opened).map(Decoded::Document),
     }
 }
 
-fn read_update<C: Content>(opened: &mut Opened<'_>) -> Result<Update<C>> {
+fn read_update<C: Content>(
+    opened: &mut Opened<'_>,
+    known: impl Fn(&str, u64, Option<&str>) -> Option<Session>,
+) -> Result<Update<C>> {
     let history = opened.section("history")?.unpack()?;
     let mut update: Update<C> =
-        read_structure(&mut Reader::new("history", &history), |_, _| Ok(()))?;
+        read_structure(&mut Reader::new("history", &history), known, |_, _| Ok(()))?;
     let contents = opened.section("contents")?.unpack()?;
     let mut reader = Reader::new("contents", &contents);
     for part in &mut update.parts {
@@ -219,7 +240,8 @@ fn read_document<C: Content>(opened: &mut Opened<'_>) -> Result<Document<C>> {
     let mut oldest = Frontier::new();
     let shown_count = reader.small()?;
     let is_shallow = reader.number()? != 0;
-    let mut update: Update<C> = read_structure(&mut reader, |reader, sessions| {
+    let none = |_: &str, _, _: Option<&str>| None;
+    let mut update: Update<C> = read_structure(&mut reader, none, |reader, sessions| {
         for session in sessions.iter().filter(|_| is_shallow) {
             oldest.set(session.clone(), reader.small()?);
         }
@@ -240,17 +262,17 @@ fn read_document<C: Content>(opened: &mut Opened<'_>) -> Result<Document<C>> {
     let mut reader = Reader::new("pending", &waiting);
     let mut pending = Vec::new();
     for _ in 0..reader.count()? {
-        match decode(reader.slice()?)? {
+        match decode_waiting(reader.slice()?)? {
             Decoded::Update(update) => pending.push(update),
             Decoded::Document(_) => return Err(reader.damaged("a whole document cannot wait")),
         }
     }
     reader.end()?;
     opened.end()?;
-    let (shown, hidden) = (
-        C::decode(shown.unpack()?, Some(shown_count))?,
-        C::decode(hidden.unpack()?, Some(hidden_count))?,
-    );
+    let shown = shown.unpack()?;
+    let hidden = hidden.unpack_like(&shown)?;
+    let hidden = C::decode(hidden.into_owned(), Some(hidden_count))?;
+    let shown = C::decode(shown.into_owned(), Some(shown_count))?;
     Ok(Document {
         update,
         shown,
@@ -260,13 +282,21 @@ fn read_document<C: Content>(opened: &mut Opened<'_>) -> Result<Document<C>> {
     })
 }
 
+/// Decodes what waits in a document. Apart from [`decode`], so that types do not nest without end.
+fn decode_waiting<C: Content>(bytes: &[u8]) -> Result<Decoded<C>> {
+    decode(bytes, |_, _, _| None)
+}
+
 /// What a document shows, without looking at its history, where that can be told; nothing where not.
-pub(crate) fn peek<C: Content>(bytes: &[u8]) -> Result<Option<C::Owned>> {
+pub(crate) fn shown<C: Content>(bytes: &[u8]) -> Result<Option<C::Owned>> {
     let mut opened = Opened::new(bytes, C::TAG)?;
     if opened.shape != Shape::Document || !opened.plain {
         return Ok(None);
     }
-    C::decode(opened.section("shown contents")?.unpack()?, None).map(Some)
+    C::decode(
+        opened.section("shown contents")?.unpack()?.into_owned(),
+        None,
+    ).map(Some)
 }
 
 impl<C: Content> Doc<C> {
@@ -302,11 +332,12 @@ impl<C: Content> Doc<C> {
             }
         }
         let mut frame = Frame::new(Shape::Document, C::TAG, self.is_plain(), DOCUMENT_LEVEL);
-        for content in [&shown, &hidden] {
-            let mut out = Writer::default();
-            C::write(content, &mut out);
-            frame.section(&out.bytes)?;
-        }
+        let (mut shown_bytes, mut hidden_bytes) = (Writer::default(), Writer::default());
+        C::write(&shown, &mut shown_bytes);
+        C::write(&hidden, &mut hidden_bytes);
+        frame.section(&shown_bytes.bytes)?;
+        // What was deleted is mostly like what is there.
+        frame.section_like(&hidden_bytes.bytes, &shown_bytes.bytes)?;
         let mut history = Writer::default();
         history.number(u64::from(shown_count));
         // The oldest version that can still be told, if not all can.
@@ -319,7 +350,7 @@ impl<C: Content> Doc<C> {
         waiting.number(parked.len() as u64);
         for parked in parked {
             let update = Update {
-                sessions: parked.sessions.to_vec(),
+                sessions: parked.sessions.clone(),
                 parts: vec![parked.part.clone()],
             };
             waiting.slice(&encode_update(&update)?);

@@ -137,7 +137,7 @@ fn kind_of_file(path: &Path) -> Result<Option<ListKind>> {
     }
     let bytes =
         std::fs::read(path).map_err(|error| Failure::io(&path.display().to_string(), &error))?;
-    let text = siltstone::list::Text::peek(&bytes).is_ok();
+    let text = siltstone::list::PackedText::new(bytes).is_ok();
     Ok(Some(if text { ListKind::Text } else { ListKind::List }))
 }
 

@@ -55,7 +55,11 @@ impl Applied {
 
 impl<C: Content> Doc<C> {
     /// Applies what can be applied of `update`, and of what waited; the rest waits.
-    pub(crate) fn apply(&mut self, sessions: &Arc<[Session]>, parts: &[Part<C>]) -> Result<Applied> {
+    pub(crate) fn apply(
+        &mut self,
+        sessions: &Arc<[Session]>,
+        parts: &[Part<C>],
+    ) -> Result<Applied> {
         let mut applied = Applied::default();
         self.tree.know_places();
         self.hear();

@@ -71,7 +71,7 @@ pub use id::{Frontier, MAX_NAME_BYTES, OpId, Session};
 pub use list::List;
 pub use packed::{Packed, PackedList, PackedText};
 pub use permit::{Action, Request};
-pub use sequence::{Message, Edit, Sequence, Waiting};
+pub use sequence::{Edit, Message, Sequence, Waiting};
 pub use serde_json::Value;
 pub use stage::Transaction;
 pub use stats::CompactionStats;

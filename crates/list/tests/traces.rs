@@ -70,7 +70,12 @@ fn s17_sequential_traces_end_as_they_ended_and_every_stage_can_be_seen_again() {
             assert!(text.at(frontier).unwrap().text() == *stage, "{name}");
         }
         let bytes = text.encode().unwrap();
-        assert!(siltstone_list::PackedText::new(bytes.as_slice()).unwrap().text() == trace.end);
+        assert!(
+            siltstone_list::PackedText::new(bytes.as_slice())
+                .unwrap()
+                .text()
+                == trace.end
+        );
         let loaded = Text::decode(&bytes, Session::new("reader", 1)).unwrap();
         assert!(loaded.text() == trace.end, "{name}");
         loaded.check().unwrap();

@@ -7,6 +7,7 @@ use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::keyspace::{Keyspace, Snapshot};
 use crate::scan::Scan;
+use crate::stored::Lists;
 use crate::transaction::Transaction;
 use crate::tree::Tree;
 use crate::wait::{room, wait};
@@ -220,6 +221,11 @@ impl Database {
     pub async fn tree(&self, name: &str) -> Result<Tree> {
         let (inner, name) = (self.inner.clone(), name.to_string());
         Ok(Tree(wait(move || inner.tree(&name)).await??))
+    }
+
+    /// The stored lists and texts: to list, open, create and drop them.
+    pub fn lists(&self) -> Lists {
+        Lists(self.inner.lists())
     }
 
     /// Creates a document tree; its window, divisor and levels are those of `options`.

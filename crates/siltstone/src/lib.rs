@@ -23,8 +23,8 @@
 //!   kinds of writes; [`Keyspace::ingest`]: many rows at once
 //! - [`Database::tree`]: document trees, JSON by path with watches, scopes and exact history, in the
 //!   same commits and transactions
-//! - [`blocking::Database::lists`]: collaborative lists and texts, stored with their history, that
-//!   sync with other copies
+//! - [`Database::lists`]: collaborative lists and texts, stored with their history, that sync with
+//!   other copies; [`Lists::commit`]: their edits in a transaction with everything else
 //! - [`Database::changes`]: every commit with what it wrote, as it happens
 //!
 //! [`Database`] is for asynchronous programs (Tokio), [`blocking::Database`] for all others; both
@@ -43,6 +43,7 @@ pub mod lists;
 mod location;
 mod reader;
 mod scan;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -72,5 +73,6 @@ pub use siltstone_tree::{
     self as trees, Edit, Expect as TreeExpect, Filter, JsonPatch, Path, Pattern, Segment, ToPath,
     ToPattern, Value, WatchEvent, WatchFrom, parse_json_patch,
 };
+pub use stored::{Lists, Stored, StoredList, StoredText};
 pub use transaction::Transaction;
 pub use tree::{TransactionTree, Tree, Watch};

@@ -236,10 +236,15 @@ impl Transaction {
     /// Commits; whoever else has a handle finds the transaction over. Giving up the future must not
     /// roll back what is being committed, nor wait for it.
     pub(crate) async fn finish(&self, durability: Durability) -> Result<Commit> {
-        self.handed_over.store(true, Ordering::Relaxed);
-        let transaction = self.inner.clone();
+        let transaction = self.hand_over();
         let commit = move || transaction.commit_with(durability);
         Ok(wait(commit).await??.commit)
+    }
+
+    /// The transaction for code that blocks, whose commit this handle no longer minds.
+    pub(crate) fn hand_over(&self) -> Arc<siltstone_kv::Transaction> {
+        self.handed_over.store(true, Ordering::Relaxed);
+        self.inner.clone()
     }
 
     /// Gives it up, as dropping it does.

@@ -1,6 +1,7 @@
 //! Stored lists: what was acknowledged is there after a restart, and copies come together.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+use siltstone::Read;
 use siltstone::blocking::{Database, Reader};
 use siltstone::list::{Frontier, List, Session, Text, Values};
 use siltstone::lists::{self, ListKind};
@@ -185,4 +186,146 @@ fn names_and_kinds_are_checked() {
         lists.list("d", "x"),
         Err(Error::ListDamaged { .. })
     ));
+}
+
+/// What the transactions below write to: a keyspace, a tree, two lists and a text.
+struct Everything {
+    db: Database,
+    rows: siltstone::blocking::Keyspace,
+    tree: siltstone::blocking::Tree,
+    todo: lists::StoredList,
+    done: lists::StoredList,
+    notes: lists::StoredText,
+}
+
+impl Everything {
+    fn open(dir: &tempfile::TempDir) -> Self {
+        let db = open(dir);
+        let rows = db.default_keyspace().clone();
+        let tree = match db.tree("world") {
+            Ok(tree) => tree,
+            Err(_) => db.create_tree("world", Default::default()).unwrap(),
+        };
+        let todo = db.lists().open_or_create_list("todo", "ann").unwrap();
+        let done = db.lists().open_or_create_list("done", "ann").unwrap();
+        let notes = db.lists().open_or_create_text("notes", "ann").unwrap();
+        Self {
+            db,
+            rows,
+            tree,
+            todo,
+            done,
+            notes,
+        }
+    }
+
+    /// Everything that can be seen.
+    fn shown(&self) -> String {
+        let row = self.rows.get(b"moved").unwrap();
+        let tree = self.tree.find("moved").unwrap();
+        let todo = self.todo.read(List::to_vec).unwrap();
+        let done = self.done.read(List::to_vec).unwrap();
+        let notes = self.notes.read(Text::text).unwrap();
+        format!("{row:?} {tree:?} {todo:?} {done:?} {notes}")
+    }
+
+    /// Moves the first thing to do to what is done, and says so everywhere.
+    fn finish_one(&self, refuse: bool) -> siltstone::Result<siltstone::Commit> {
+        let transaction = self.db.begin(siltstone::Isolation::Serializable)?;
+        let count = transaction.on(&self.rows).get(b"moved")?;
+        let count = count.map_or(0, |count| count[0]) + 1;
+        transaction.put(&self.rows, b"moved", &[count])?;
+        let ((), commit) = self.db.lists().commit(&transaction, |lists| {
+            let first = lists.edit(&self.todo, |todo| {
+                let first = todo.get(0).cloned();
+                todo.delete(0..1)?;
+                Ok(first)
+            })?;
+            lists.edit(&self.done, |done| done.append(first.into()))?;
+            lists.edit(&self.notes, |notes| notes.append("one more. "))?;
+            lists.edit(&self.notes, |notes| notes.append("it is noted. "))?;
+            self.tree
+                .on(lists.transaction())
+                .set("moved", i64::from(count))?;
+            if refuse {
+                lists.edit(&self.todo, |todo| todo.delete(100..101))?;
+            }
+            Ok(())
+        })?;
+        Ok(commit)
+    }
+}
+
+#[test]
+fn one_transaction_over_keyspaces_trees_and_lists_is_one_commit_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = Everything::open(&dir);
+    all.todo
+        .edit(|todo| todo.append_items(vec!["sweep".into(), "wash".into(), "cook".into()]))
+        .unwrap();
+    let before = all.rows.put(b"before", b"x").unwrap().commit;
+    let commit = all.finish_one(false).unwrap();
+    assert_eq!(commit.0, before.0 + 1, "it is one commit");
+    let after = all.shown();
+    assert!(after.contains("[String(\"wash\"), String(\"cook\")] [String(\"sweep\")]"));
+    assert!(after.ends_with("one more. it is noted. "));
+
+    // An edit that is refused takes everything with it, the edits before it and the rows.
+    assert!(matches!(all.finish_one(true), Err(Error::List(_))));
+    assert_eq!(all.shown(), after);
+    // So does a conflict, of which memory knew nothing when the lists were edited.
+    let transaction = all.db.begin(siltstone::Isolation::Serializable).unwrap();
+    assert!(transaction.on(&all.rows).get(b"moved").unwrap().is_some());
+    all.rows.put(b"moved", &[1]).unwrap();
+    let lost = all.db.lists().commit(&transaction, |lists| {
+        lists.transaction().put(&all.rows, b"other", b"x")?;
+        lists.edit(&all.todo, |todo| todo.append("lost".into()))
+    });
+    assert!(matches!(
+        lost,
+        Err(Error::Kv(siltstone::KvError::Conflict { .. }))
+    ));
+    assert_eq!(all.shown(), after);
+    // The lists go on, and say the same after a restart.
+    all.todo.edit(|todo| todo.append("rest".into())).unwrap();
+    all.finish_one(false).unwrap();
+    let after = all.shown();
+    drop((all, transaction));
+    assert_eq!(Everything::open(&dir).shown(), after);
+}
+
+#[test]
+fn transactions_that_hold_lists_in_another_order_do_not_wait_for_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir);
+    let [a, b] = ["a", "b"].map(|name| db.lists().open_or_create_list(name, "ann").unwrap());
+    std::thread::scope(|scope| {
+        for (first, second) in [(&a, &b), (&b, &a)] {
+            let db = &db;
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let transaction = db.begin(siltstone::Isolation::Serializable).unwrap();
+                    let commit = db.lists().commit(&transaction, |lists| {
+                        lists.edit(first, |list| list.append(number.into()))?;
+                        lists.edit(second, |list| list.prepend(number.into()))
+                    });
+                    commit.unwrap();
+                }
+            });
+        }
+        scope.spawn(|| {
+            for number in 0..50 {
+                a.edit(|list| list.append(number.into())).unwrap();
+            }
+        });
+    });
+    let lengths = [&a, &b].map(|list| list.read(List::len).unwrap());
+    assert_eq!(lengths, [150, 100]);
+    drop((a, b, db));
+    let db = open(&dir);
+    let lengths = ["a", "b"].map(|name| {
+        let list = db.lists().list(name, "ann").unwrap();
+        list.read(List::len).unwrap()
+    });
+    assert_eq!(lengths, [150, 100]);
 }

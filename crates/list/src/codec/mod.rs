@@ -8,10 +8,10 @@ mod frame;
 pub(crate) mod values;
 
 use bytes::Reader;
-use std::borrow::Cow;
 #[allow(unreachable_pub, reason = "named by the sealed trait `Content`")]
 pub use bytes::Writer;
 use frame::{Frame, Opened, Shape};
+use std::borrow::Cow;
 
 use crate::bits::Bits;
 use crate::content::Content;
@@ -296,7 +296,8 @@ pub(crate) fn shown<C: Content>(bytes: &[u8]) -> Result<Option<C::Owned>> {
     C::decode(
         opened.section("shown contents")?.unpack()?.into_owned(),
         None,
-    ).map(Some)
+    )
+    .map(Some)
 }
 
 impl<C: Content> Doc<C> {

@@ -3,16 +3,18 @@
 //! Opening loads the document and applies what came after, which is kept short: once the updates
 //! outweigh the document, a new document takes their place in one commit.
 
+mod edits;
 mod record;
 mod stored;
 
+pub use edits::ListEdits;
 pub use stored::{Edited, ListStats, Store, Stored, StoredList, StoredText, read};
 
 use crate::blocking::Reader;
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use record::Kind;
-use siltstone_kv::{Keyspace, KeyspaceOptions, Kv};
+use siltstone_kv::{Commit, Keyspace, KeyspaceOptions, Kv, Transaction};
 use siltstone_list::{Chars, Values};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -26,7 +28,12 @@ const MAX_NAME: usize = 200;
 
 /// The open lists by name; one for each database.
 #[derive(Default)]
-struct OpenLists(Mutex<BTreeMap<String, Weak<dyn Any + Send + Sync>>>);
+struct OpenLists {
+    by_name: Mutex<BTreeMap<String, Weak<dyn Any + Send + Sync>>>,
+    /// Held while a transaction with lists commits: two that hold lists in another order must not wait
+    /// for each other.
+    transactions: Mutex<()>,
+}
 
 /// The stored lists and texts of an open database.
 #[derive(Clone)]
@@ -109,14 +116,54 @@ impl Lists {
     /// # Errors
     /// [`Error::UnknownList`]; the store's.
     pub fn drop(&self, name: &str) -> Result<()> {
-        let mut open = self.open.0.lock();
+        let mut open = self.open.by_name.lock();
         self.keyspace(name)?;
         open.remove(name);
         Ok(self.kv.drop_keyspace(&keyspace_name(name))?)
     }
 
+    /// Makes edits of lists part of `transaction` and commits it, durably: its writes and the edits are
+    /// one commit, or nothing is. `edit` sees the lists as they are now, not as they were when the
+    /// transaction began; nobody else edits them meanwhile, so keep it short.
+    ///
+    /// ```
+    /// # fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let db = siltstone::blocking::Database::open(dir.path().to_str().expect("a plain path"))?;
+    /// use siltstone::Isolation;
+    /// let todo = db.lists().open_or_create_list("todo", "ann")?;
+    /// let transaction = db.begin(Isolation::Serializable)?;
+    /// transaction.put(db.default_keyspace(), b"todo/count", b"1")?;
+    /// let ((), commit) = db.lists().commit(&transaction, |lists| {
+    ///     lists.edit(&todo, |todo| todo.append("sweep".into()))
+    /// })?;
+    /// assert_eq!(todo.read(|list| list.len())?, 1);
+    /// assert_eq!(db.get_at("todo/count", commit)?.as_deref(), Some(&b"1"[..]));
+    /// # db.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What `edit` answers, and what an edit was refused with, as [`Error::List`]; those of a
+    /// transaction's commit. The lists are then as they were, and the transaction is over.
+    pub fn commit<T>(
+        &self,
+        transaction: &Transaction,
+        edit: impl FnOnce(&mut ListEdits<'_>) -> Result<T>,
+    ) -> Result<(T, Commit)> {
+        let _alone = self.open.transactions.lock();
+        let mut edits = ListEdits::new(transaction);
+        match edit(&mut edits) {
+            Ok(value) => Ok((value, edits.commit()?)),
+            Err(error) => {
+                edits.give_up();
+                Err(error)
+            }
+        }
+    }
+
     fn open<C: Store>(&self, name: &str, author: &str, create: bool) -> Result<Stored<C>> {
-        let mut open = self.open.0.lock();
+        let mut open = self.open.by_name.lock();
         if let Some(inner) = open.get(name).and_then(Weak::upgrade) {
             let wrong = |_| Error::ListKind {
                 name: name.to_string(),

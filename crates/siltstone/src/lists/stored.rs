@@ -88,21 +88,23 @@ pub struct ListStats {
 }
 
 pub(super) struct Inner<C: Store> {
-    name: String,
-    keyspace: Keyspace,
-    env: Env,
-    state: Mutex<State<C>>,
+    pub(super) name: String,
+    pub(super) keyspace: Keyspace,
+    pub(super) env: Env,
+    pub(super) state: Arc<Mutex<State<C>>>,
 }
 
 pub(super) struct State<C: Store> {
     pub(super) sequence: Sequence<C>,
     /// The number of the newest update, of the document, and what weighs what.
-    number: u64,
+    pub(super) number: u64,
     document: u64,
     document_bytes: usize,
     update_bytes: usize,
     /// Memory is ahead of the database: a write failed. It is read again before anything else.
-    stale: bool,
+    pub(super) stale: bool,
+    /// An edit is under way. Found set later, it panicked, and left who knows what.
+    editing: bool,
 }
 
 /// A list or a text of a database. Clones and other handles of the same name share what it shows.
@@ -111,8 +113,8 @@ pub(super) struct State<C: Store> {
 /// lost nothing for which `edit` or [`apply`](Self::apply) returned.
 #[derive(Clone)]
 pub struct Stored<C: Store> {
-    inner: Arc<Inner<C>>,
-    session: Session,
+    pub(super) inner: Arc<Inner<C>>,
+    pub(super) session: Session,
 }
 
 /// A stored list of JSON values.
@@ -127,7 +129,7 @@ impl<C: Store> Inner<C> {
             name: name.to_string(),
             keyspace,
             env,
-            state: Mutex::new(state),
+            state: Arc::new(Mutex::new(state)),
         })
     }
 }
@@ -158,6 +160,7 @@ impl<C: Store> State<C> {
             document_bytes,
             update_bytes,
             stale: false,
+            editing: false,
         })
     }
 }
@@ -213,21 +216,30 @@ impl<C: Store> Stored<C> {
         edit: impl FnOnce(&mut Sequence<C>) -> siltstone_list::Result<T>,
     ) -> Result<Edited<T>> {
         let mut state = self.inner.state.lock();
-        self.refresh(&mut state)?;
+        let (value, update) = self.try_edit(&mut state, edit)?;
+        let commit = update.map(|update| self.store(&mut state, &update));
+        Ok(Edited {
+            commit: commit.transpose()?,
+            value: value?,
+        })
+    }
+
+    /// Edits memory alone. What the edit answered, and what it changed, which is still to be stored.
+    pub(super) fn try_edit<T>(
+        &self,
+        state: &mut State<C>,
+        edit: impl FnOnce(&mut Sequence<C>) -> siltstone_list::Result<T>,
+    ) -> Result<(siltstone_list::Result<T>, Option<Vec<u8>>)> {
+        self.refresh(state)?;
         let before = state.sequence.frontier();
         state.sequence.set_session(self.session.clone());
         state.sequence.set_time(self.inner.env.clock.now().0 / 1000);
+        state.editing = true;
         let value = edit(&mut state.sequence);
-        let commit = if state.sequence.frontier() == before {
-            None
-        } else {
-            let update = state.sequence.updates_since(&before)?;
-            Some(self.store(&mut state, &update)?)
-        };
-        Ok(Edited {
-            value: value?,
-            commit,
-        })
+        state.editing = false;
+        let changed = state.sequence.frontier() != before;
+        let update = changed.then(|| state.sequence.updates_since(&before));
+        Ok((value, update.transpose()?))
     }
 
     /// Takes in what another copy sent, durably, in one commit; see [`Sequence::apply`].
@@ -329,11 +341,7 @@ impl<C: Store> Stored<C> {
         let (number, keyspace) = (state.number + 1, &self.inner.keyspace);
         match keyspace.put_with(&update_key(number), update, Durability::Durable) {
             Ok(put) => {
-                state.number = number;
-                state.update_bytes += update.len();
-                if state.update_bytes > UPDATES_BYTES.max(state.document_bytes) {
-                    self.compact_now(state)?;
-                }
+                self.stored(state, number, update.len())?;
                 Ok(put.commit)
             }
             Err(error) => {
@@ -341,6 +349,16 @@ impl<C: Store> Stored<C> {
                 Err(error.into())
             }
         }
+    }
+
+    /// Counts updates up to `number`, of so many bytes together, as stored.
+    pub(super) fn stored(&self, state: &mut State<C>, number: u64, bytes: usize) -> Result<()> {
+        state.number = number;
+        state.update_bytes += bytes;
+        if state.update_bytes > UPDATES_BYTES.max(state.document_bytes) {
+            self.compact_now(state)?;
+        }
+        Ok(())
     }
 
     fn compact_now(&self, state: &mut State<C>) -> Result<()> {
@@ -360,9 +378,9 @@ impl<C: Store> Stored<C> {
         Ok(())
     }
 
-    /// Reads the list again if memory is ahead of the database.
+    /// Reads the list again if memory is, or may be, ahead of the database.
     fn refresh(&self, state: &mut State<C>) -> Result<()> {
-        if state.stale {
+        if state.stale || state.editing {
             *state = State::load(&self.inner.name, &self.inner.keyspace)?;
         }
         Ok(())

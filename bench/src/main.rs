@@ -1,6 +1,7 @@
 //! Side-by-side benchmarks: the same workloads on Siltstone and on others of its kind.
 //!
-//! `kv` compares embedded databases, `list` libraries of collaborative texts and lists. Each runs
+//! `kv` compares embedded databases, `list` libraries of collaborative texts and lists; `tree`
+//! measures document trees, etcd beside them. Each runs
 //! every workload on every engine, each pair in a process of its own, and prints a table. See
 //! README.md for what is measured, how the engines are set up and how fair it is.
 #![deny(unsafe_code)]
@@ -23,6 +24,7 @@ mod probe;
 mod report;
 mod row;
 mod svg;
+mod tree;
 mod workloads;
 
 use std::process::ExitCode;
@@ -54,6 +56,9 @@ enum Cmd {
     /// Prints tables on standard output and progress on standard error. Other libraries are left
     /// out of a plain build; add them with `--features peers`, or one by one.
     List(list::Options),
+    /// Document trees: durable and buffered patches, subtrees now and in the past, watches, history
+    /// thinned by compaction; etcd beside it where it can be.
+    Tree(tree::Options),
     /// Runs one job in this process and prints its results (used by `kv`).
     #[command(hide = true)]
     RunJob {
@@ -66,6 +71,12 @@ enum Cmd {
         /// The job as JSON.
         job: String,
     },
+    /// Runs one job in this process and prints its results (used by `tree`).
+    #[command(hide = true)]
+    RunTreeJob {
+        /// The job as JSON.
+        job: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -74,6 +85,8 @@ fn main() -> ExitCode {
         Cmd::List(options) => list::run(&options),
         Cmd::RunJob { job } => run_job(&job),
         Cmd::RunListJob { job } => list::run_job(&job),
+        Cmd::Tree(options) => tree::run(&options),
+        Cmd::RunTreeJob { job } => tree::run_job(&job),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

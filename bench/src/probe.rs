@@ -96,6 +96,11 @@ fn status_bytes(name: &str) -> u64 {
     ) * 1024
 }
 
+/// Anonymous bytes of this process resident now.
+pub(crate) fn anonymous_bytes() -> u64 {
+    status_bytes("RssAnon:")
+}
+
 /// Bytes allocated on disk under `dir` (blocks, not lengths, so holes are free).
 pub(crate) fn disk_bytes(dir: &Path) -> u64 {
     let Ok(list) = fs::read_dir(dir) else {

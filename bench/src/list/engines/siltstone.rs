@@ -22,13 +22,13 @@ pub(crate) struct Text {
 
 enum Opened<C: Content> {
     Packed(Packed<C>),
-    Open(Sequence<C>),
+    Open(Box<Sequence<C>>),
 }
 
 impl<C: Content> Opened<C> {
     fn open(&mut self) -> Result<&mut Sequence<C>> {
         if let Self::Packed(packed) = self {
-            *self = Self::Open(packed.open(session(2))?);
+            *self = Self::Open(Box::new(packed.open(session(2))?));
         }
         match self {
             Self::Open(sequence) => Ok(sequence),
@@ -56,7 +56,7 @@ impl TextEngine for Text {
 
     fn new(writer: u64) -> Self {
         Self {
-            text: Opened::Open(siltstone_list::Text::new(session(writer))),
+            text: Opened::Open(Box::new(Sequence::new(session(writer)))),
             sent: None,
         }
     }
@@ -154,7 +154,7 @@ impl ListEngine for List {
     type Values = Vec<Value>;
 
     fn new(writer: u64) -> Self {
-        Self(Opened::Open(Sequence::new(session(writer))))
+        Self(Opened::Open(Box::new(Sequence::new(session(writer)))))
     }
 
     fn append(&mut self, item: &Item) -> Result<()> {

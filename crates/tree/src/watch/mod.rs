@@ -7,6 +7,9 @@
 
 mod hub;
 mod index;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+mod interleavings;
 mod project;
 
 pub(crate) use hub::{Hub, News, note_gone};

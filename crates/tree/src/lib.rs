@@ -22,6 +22,9 @@ mod assemble;
 mod edit;
 mod error;
 mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod history;
 

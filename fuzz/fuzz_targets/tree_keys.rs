@@ -1,0 +1,4 @@
+//! Keys of a document tree.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| siltstone_tree::fuzzing::keys(data));

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use siltstone::blocking::{Database, Tree};
 use siltstone::trees::Fields;
 use siltstone::{
-    CompactOptions, Durability, Edit, History, KeyspaceOptions, Value, WatchEvent, WatchFrom,
+    CompactOptions, Durability, Edit, History, KeyspaceOptions, Options, Value, WatchEvent,
+    WatchFrom,
 };
 
 use super::row::{Goal, Row};
@@ -40,8 +41,17 @@ pub(crate) fn run(job: &Job) -> Result<Vec<Row>> {
 }
 
 fn open(job: &Job, name: &str, history: History) -> Result<(Database, Tree)> {
+    open_within(job, name, history, Options::default().memory_budget)
+}
+
+fn open_within(job: &Job, name: &str, history: History, budget: usize) -> Result<(Database, Tree)> {
     let path = job.dir.join(name);
-    let db = Database::open(path.to_str().ok_or("the folder's name is not UTF-8")?)?;
+    let url = path.to_str().ok_or("the folder's name is not UTF-8")?;
+    let limits = Options {
+        memory_budget: budget,
+        ..Options::default()
+    };
+    let db = Database::open_with(url, limits, KeyspaceOptions::default())?;
     let options = KeyspaceOptions {
         history,
         ..KeyspaceOptions::default()
@@ -234,7 +244,8 @@ fn document(job: &Job) -> Result<Vec<Row>> {
 }
 
 fn memory(job: &Job) -> Result<Vec<Row>> {
-    let (_db, tree) = open(job, "memory", History::everything())?;
+    // Small, so that it is used up soon.
+    let (_db, tree) = open_within(job, "memory", History::everything(), 32 << 20)?;
     with_paths(&tree)?;
     let mut rows = Vec::new();
     let mut seen = Vec::new();
@@ -264,7 +275,7 @@ fn memory(job: &Job) -> Result<Vec<Row>> {
 }
 
 fn watch(job: &Job) -> Result<Vec<Row>> {
-    let (_db, tree) = open(job, "watch", History::default())?;
+    let (_db, tree) = open(job, "watch", History::everything())?;
     with_paths(&tree)?;
     let commits = (job.commits / 10).max(1);
     let one_path = |tree: &Tree| -> Result<Duration> {

@@ -4,6 +4,17 @@
 //! will, and a ledger is synced through any folder or bucket without a server between.
 #![forbid(unsafe_code)]
 
+pub mod block;
+pub mod car;
+pub mod cbor;
+pub mod clock;
+pub mod crypto;
+mod document;
 pub mod error;
+pub mod merge;
+pub mod prolly;
+mod varint;
 
+pub use block::{Block, Blocks, Cid, Codec, Staged};
+pub use document::Document;
 pub use error::{Error, Result};

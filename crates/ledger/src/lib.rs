@@ -16,5 +16,5 @@ pub mod prolly;
 mod varint;
 
 pub use block::{Block, Blocks, Cid, Codec, Staged};
-pub use document::Document;
+pub use document::{Document, ID_FIELD};
 pub use error::{Error, Result};

@@ -1,0 +1,231 @@
+//! Content compaction: every block of exactly the captured CARs, once, in few CARs instead of many.
+//!
+//! 1. *Capture*: the names of live CARs. Nothing is locked; commits go on.
+//! 2. *Copy*: a [`Strategy`] puts their blocks into new CARs, each block checked by its hash. What it
+//!    put is compared with what was captured: one block short, and all of it is refused.
+//! 3. *Swap*: redirects from the old names are made durable, then one edit of the state replaces
+//!    exactly the captured CARs and keeps what was appended since. It goes through the write queue as
+//!    a commit does, so no writer waits longer than for one.
+//! 4. *Delete*: replaced CARs go when no snapshot can read them.
+//!
+//! Nothing here asks which blocks are still needed. Dropping history is `prune`'s.
+
+mod output;
+mod pick;
+mod strategy;
+
+pub use output::Output;
+pub(crate) use pick::pick;
+pub use strategy::{Captured, CapturedBlock, Content, Full, Strategy};
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::store::{CarId, CarMeta, Edit, RedirectFile, Segment, Swap, add_redirects, car_name};
+use crate::writes::Request;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What a compaction did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CompactionReport {
+    /// CARs that were captured and replaced. Zero: there was nothing to do, and nothing was done.
+    pub captured_cars: usize,
+    /// Their bytes.
+    pub captured_bytes: u64,
+    /// CARs that stand in their place.
+    pub output_cars: usize,
+    /// Their bytes.
+    pub output_bytes: u64,
+    /// Blocks copied.
+    pub blocks: u64,
+    /// Blocks that were in more than one captured CAR, copied once.
+    pub deduplicated_blocks: u64,
+    /// Bytes that were saved so.
+    pub deduplicated_bytes: u64,
+    /// Old names that lead to the outputs now.
+    pub redirects: usize,
+    /// Bytes of replaced CARs that were deleted by the end of it; snapshots hold others.
+    pub deleted_bytes: u64,
+}
+
+/// A compaction between its capture and its swap. [`Ledger::compact`](crate::Ledger::compact) does all
+/// of it; this is for who must put something between.
+#[derive(Debug)]
+pub struct Compaction {
+    core: Arc<Core>,
+    captured: Vec<Segment<CarId, CarMeta>>,
+    level: u8,
+    outputs: Vec<Segment<CarId, CarMeta>>,
+    report: CompactionReport,
+}
+
+impl Compaction {
+    pub(crate) fn new(core: Arc<Core>, captured: Vec<Segment<CarId, CarMeta>>, level: u8) -> Self {
+        let report = CompactionReport {
+            captured_cars: captured.len(),
+            captured_bytes: captured.iter().map(|car| car.meta.bytes).sum(),
+            ..CompactionReport::default()
+        };
+        Self {
+            core,
+            captured,
+            level,
+            outputs: Vec::new(),
+            report,
+        }
+    }
+
+    /// The names that were captured, in the order of the log.
+    pub fn captured(&self) -> Vec<CarId> {
+        self.captured.iter().map(|car| car.id).collect()
+    }
+
+    /// Copies the captured blocks and checks that none is missing.
+    ///
+    /// # Errors
+    /// [`Error::StrategyRefused`]; what the strategy failed with; damage found in a captured CAR. The
+    /// log is unchanged, and the outputs are deleted.
+    pub fn copy(&mut self, strategy: &dyn Strategy) -> Result<()> {
+        let run = self.core.store.log.lock().state.counters.next_run;
+        let heads = self.core.view().heads.clone();
+        let mut output = Output::new(&self.core.store, heads, self.level, run);
+        let copied = self.copy_into(strategy, &mut output);
+        let (outputs, totals) = output.into_parts();
+        self.outputs = outputs;
+        if let Err(error) = copied {
+            self.abandon();
+            return Err(error);
+        }
+        self.report.output_cars = self.outputs.len();
+        self.report.output_bytes = self.outputs.iter().map(|car| car.meta.bytes).sum();
+        self.report.blocks = totals.blocks;
+        self.report.deduplicated_blocks = totals.again;
+        self.report.deduplicated_bytes = totals.again_bytes;
+        Ok(())
+    }
+
+    fn copy_into(&self, strategy: &dyn Strategy, output: &mut Output<'_>) -> Result<()> {
+        let captured = Captured::new(&self.core.store, &self.captured)?;
+        strategy.compact(&captured, output)?;
+        output.finish()?;
+        let missing = captured.missing_from(output)?;
+        if let Some((count, first)) = missing {
+            return Err(Error::StrategyRefused {
+                strategy: strategy.name().into(),
+                what: format!("{count} captured blocks are not in its output, {first} among them"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Swaps the captured CARs for the outputs, by one edit.
+    ///
+    /// # Errors
+    /// [`Error::CompactionLost`] when another compaction replaced one of them first: nothing is
+    /// changed, and the outputs are deleted.
+    pub fn swap(mut self) -> Result<CompactionReport> {
+        let core = self.core.clone();
+        let _one_at_a_time = core.compacting.lock();
+        let swapped = self.swap_in();
+        if let Err(error) = swapped {
+            // After a failed write nobody knows whether the swap is durable: opening finds out.
+            if core.store.check_writable().is_ok() {
+                self.abandon();
+            }
+            return Err(error);
+        }
+        self.outputs.clear();
+        core.store.collect_redirects()?;
+        self.report.deleted_bytes = core.store.collect()?;
+        self.report.redirects = self.captured.len();
+        Ok(self.report.clone())
+    }
+
+    fn swap_in(&self) -> Result<()> {
+        let captured = self.captured();
+        let outputs: Vec<CarId> = self.outputs.iter().map(|car| car.id).collect();
+        let (listed, next) = {
+            let log = self.core.store.log.lock();
+            let live: BTreeSet<&CarId> = log.state.cars.live().iter().map(|car| &car.id).collect();
+            if !captured.iter().all(|id| live.contains(id)) {
+                return Err(Error::CompactionLost);
+            }
+            (
+                log.state.redirects.clone(),
+                log.state.counters.next_redirect,
+            )
+        };
+        let blobs = &*self.core.store.env.blobs;
+        let added = add_redirects(blobs, &listed, next, &captured, &outputs)?;
+        let redirect: RedirectFile = added.file;
+        let swap = Swap {
+            captured,
+            outputs: self.outputs.clone(),
+            redirects_added: vec![redirect],
+            redirects_removed: added.removed,
+        };
+        let edit = Edit {
+            swap: Some(swap),
+            ..Edit::default()
+        };
+        self.core
+            .submit(Request::Edit(Box::new(move |_| Ok((edit, Vec::new())))))?;
+        Ok(())
+    }
+
+    /// Deletes outputs that nobody will name. What cannot be deleted is swept at the next opening.
+    fn abandon(&mut self) {
+        let live: BTreeSet<CarId> = {
+            let log = self.core.store.log.lock();
+            log.state.cars.live().iter().map(|car| car.id).collect()
+        };
+        for output in self.outputs.drain(..) {
+            if !live.contains(&output.id) {
+                let _ = self.core.store.env.blobs.delete(&car_name(&output.id));
+            }
+        }
+    }
+}
+
+impl Drop for Compaction {
+    fn drop(&mut self) {
+        if !self.outputs.is_empty() && self.core.store.check_writable().is_ok() {
+            self.abandon();
+        }
+    }
+}
+
+impl Core {
+    /// Captures all live CARs, when there is something to gain.
+    pub(crate) fn capture_all(self: &Arc<Self>) -> Option<Compaction> {
+        let live = self.store.log.lock().state.cars.live().to_vec();
+        let first = live.first()?;
+        let one_run = live.iter().all(|car| car.meta.run == first.meta.run);
+        let compacted = one_run && first.meta.level > 0;
+        let wrong_seal =
+            |car: &Segment<CarId, CarMeta>| self.store.options.keys.is_some() && !car.meta.sealed;
+        if (live.len() < 2 || compacted) && !live.iter().any(wrong_seal) {
+            return None;
+        }
+        let level = live.iter().map(|car| car.meta.level).max().unwrap_or(0);
+        Some(Compaction::new(self.clone(), live, level.max(1)))
+    }
+
+    /// Does what compaction the tiers ask for; true when there was some.
+    pub(crate) fn compact_tiers(self: &Arc<Self>) -> Result<bool> {
+        let mut any = false;
+        loop {
+            let picked = {
+                let log = self.store.log.lock();
+                pick(log.state.cars.live(), &self.store.options)
+            };
+            let Some((captured, level)) = picked else {
+                return Ok(any);
+            };
+            let mut compaction = Compaction::new(self.clone(), captured, level);
+            compaction.copy(&*self.store.options.strategy)?;
+            compaction.swap()?;
+            any = true;
+        }
+    }
+}

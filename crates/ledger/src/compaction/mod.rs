@@ -18,9 +18,12 @@ pub use output::Output;
 pub(crate) use pick::pick;
 pub use strategy::{Captured, CapturedBlock, Content, Full, Strategy};
 
+use crate::block::{Blocks, Cid};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::store::{CarId, CarMeta, Edit, RedirectFile, Segment, Swap, add_redirects, car_name};
+use crate::store::{
+    CarId, CarMeta, Edit, Floor, RedirectFile, Segment, Swap, add_redirects, car_name,
+};
 use crate::writes::Request;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -86,10 +89,19 @@ impl Compaction {
     /// [`Error::StrategyRefused`]; what the strategy failed with; damage found in a captured CAR. The
     /// log is unchanged, and the outputs are deleted.
     pub fn copy(&mut self, strategy: &dyn Strategy) -> Result<()> {
+        self.copy_kept(strategy, |_| true)
+    }
+
+    /// As [`Compaction::copy`], where only the blocks that `kept` names must arrive.
+    pub(crate) fn copy_kept(
+        &mut self,
+        strategy: &dyn Strategy,
+        kept: impl Fn(&Cid) -> bool,
+    ) -> Result<()> {
         let run = self.core.store.log.lock().state.counters.next_run;
         let heads = self.core.view().heads.clone();
         let mut output = Output::new(&self.core.store, heads, self.level, run);
-        let copied = self.copy_into(strategy, &mut output);
+        let copied = self.copy_into(strategy, &kept, &mut output);
         let (outputs, totals) = output.into_parts();
         self.outputs = outputs;
         if let Err(error) = copied {
@@ -104,11 +116,16 @@ impl Compaction {
         Ok(())
     }
 
-    fn copy_into(&self, strategy: &dyn Strategy, output: &mut Output<'_>) -> Result<()> {
+    fn copy_into(
+        &self,
+        strategy: &dyn Strategy,
+        kept: &dyn Fn(&Cid) -> bool,
+        output: &mut Output<'_>,
+    ) -> Result<()> {
         let captured = Captured::new(&self.core.store, &self.captured)?;
         strategy.compact(&captured, output)?;
         output.finish()?;
-        let missing = captured.missing_from(output)?;
+        let missing = captured.missing_from(output, kept)?;
         if let Some((count, first)) = missing {
             return Err(Error::StrategyRefused {
                 strategy: strategy.name().into(),
@@ -123,10 +140,23 @@ impl Compaction {
     /// # Errors
     /// [`Error::CompactionLost`] when another compaction replaced one of them first: nothing is
     /// changed, and the outputs are deleted.
-    pub fn swap(mut self) -> Result<CompactionReport> {
+    pub fn swap(self) -> Result<CompactionReport> {
+        self.swap_by(Edit::default(), None)
+    }
+
+    /// As [`Compaction::swap`], with a floor, if the events since `head` all descend from it.
+    pub(crate) fn swap_with_floor(self, floor: Floor, head: Cid) -> Result<CompactionReport> {
+        let edit = Edit {
+            floor: Some(floor),
+            ..Edit::default()
+        };
+        self.swap_by(edit, Some(head))
+    }
+
+    fn swap_by(mut self, edit: Edit, head: Option<Cid>) -> Result<CompactionReport> {
         let core = self.core.clone();
         let _one_at_a_time = core.compacting.lock();
-        let swapped = self.swap_in();
+        let swapped = self.swap_in(edit, head);
         if let Err(error) = swapped {
             // After a failed write nobody knows whether the swap is durable: opening finds out.
             if core.store.check_writable().is_ok() {
@@ -141,7 +171,7 @@ impl Compaction {
         Ok(self.report.clone())
     }
 
-    fn swap_in(&self) -> Result<()> {
+    fn swap_in(&self, edit: Edit, head: Option<Cid>) -> Result<()> {
         let captured = self.captured();
         let outputs: Vec<CarId> = self.outputs.iter().map(|car| car.id).collect();
         let (listed, next) = {
@@ -166,10 +196,15 @@ impl Compaction {
         };
         let edit = Edit {
             swap: Some(swap),
-            ..Edit::default()
+            ..edit
         };
-        self.core
-            .submit(Request::Edit(Box::new(move |_| Ok((edit, Vec::new())))))?;
+        let core = self.core.clone();
+        self.core.submit(Request::Edit(Box::new(move |state| {
+            if let Some(head) = head {
+                core.check_no_merge_since(&head, &state.heads)?;
+            }
+            Ok((edit, Vec::new()))
+        })))?;
         Ok(())
     }
 
@@ -196,6 +231,24 @@ impl Drop for Compaction {
 }
 
 impl Core {
+    /// Refuses when anything but local writes came since `head`: they form a chain that ends there.
+    fn check_no_merge_since(&self, head: &Cid, heads: &[Cid]) -> Result<()> {
+        let mut at = heads.first().copied();
+        while let Some(event) = at
+            && event != *head
+        {
+            let change = self.store.change(&self.store.event(&event)?.change)?;
+            match &change.parents[..] {
+                [one] => at = Some(*one),
+                _ => return Err(Error::CompactionLost),
+            }
+        }
+        match at {
+            Some(_) => Ok(()),
+            None => Err(Error::CompactionLost),
+        }
+    }
+
     /// Captures all live CARs, when there is something to gain.
     pub(crate) fn capture_all(self: &Arc<Self>) -> Option<Compaction> {
         let live = self.store.log.lock().state.cars.live().to_vec();

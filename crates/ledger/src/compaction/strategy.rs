@@ -154,12 +154,16 @@ impl<'a> Captured<'a> {
         Ok(())
     }
 
-    /// How many captured blocks are not in the output, and one of them.
-    pub(crate) fn missing_from(&self, output: &Output<'_>) -> Result<Option<(u64, Cid)>> {
+    /// How many captured blocks that are kept are not in the output, and one of them.
+    pub(crate) fn missing_from(
+        &self,
+        output: &Output<'_>,
+        kept: &dyn Fn(&Cid) -> bool,
+    ) -> Result<Option<(u64, Cid)>> {
         let mut missing = None;
         for car in &self.cars {
             for place in self.store.cars.places(car)? {
-                if !output.has(&place.cid) {
+                if kept(&place.cid) && !output.has(&place.cid) {
                     let (count, first) = missing.unwrap_or((0, place.cid));
                     missing = Some((count + 1, first));
                 }

@@ -27,7 +27,7 @@ pub(crate) use journal::Journal;
 pub use journal::Position;
 pub use open::OpenStats;
 pub use redirects::RedirectFile;
-pub(crate) use redirects::add as add_redirects;
+pub(crate) use redirects::{add as add_redirects, load as load_redirects};
 pub use scope::ScopedBlobs;
 pub(crate) use siltstone_storage::Segment;
 pub(crate) use state::Swap;

@@ -9,7 +9,7 @@ pub(crate) mod frame;
 mod replay;
 mod writer;
 
-pub(crate) use replay::replay;
+pub(crate) use replay::{replay, verify};
 pub(crate) use writer::{Journal, Placed};
 
 use serde::{Deserialize, Serialize};

@@ -198,3 +198,35 @@ fn is_whole(reader: &dyn BlobReader, nonce: u64, at: u64, last: Option<u64>) -> 
     let edit = reader.read(edit_at, head.edit as usize, Wait::Allowed)?;
     Ok(head.holds(&head_bytes, &edit))
 }
+
+/// Checks all of journal `name`, up to `end` when it is still being written: headers, edits, bodies.
+/// Unlike opening, it takes no torn record for an answer.
+pub(crate) fn verify(blobs: &dyn Blobs, name: &str, end: Option<u64>) -> Result<()> {
+    let reader = blobs.open(name)?;
+    let mut window = Windowed {
+        reader: &*reader,
+        at: 0,
+        bytes: bytes::Bytes::new(),
+    };
+    let header = FileHeader::decode(name, &window.read(0, FILE_HEADER)?)?;
+    let header = header.ok_or_else(|| Error::corrupt(name, 0, "it has no header"))?;
+    let mut at = FILE_HEADER as u64;
+    while end.is_none_or(|end| at < end) {
+        let Some((record, next, head)) = next_record(&mut window, header.nonce, at)? else {
+            break;
+        };
+        if !body_holds(&*reader, &record, head.body_sum)? {
+            let what = "the body of a record does not have its checksum";
+            return Err(Error::corrupt(name, record.body_at, what));
+        }
+        at = next;
+    }
+    match end {
+        Some(end) if at != end => Err(Error::corrupt(name, at, "a record is damaged")),
+        Some(_) => Ok(()),
+        None if check_tail(&*reader, name, header.nonce, at, None)? > 0 => {
+            Err(Error::corrupt(name, at, "a record is damaged or was torn"))
+        }
+        None => Ok(()),
+    }
+}

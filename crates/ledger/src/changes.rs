@@ -142,7 +142,7 @@ impl Core {
         let keys: Vec<&[u8]> = ops.iter().map(|op| op.key.as_bytes()).collect();
         let values = prolly::get_many(&*self.store, root.as_ref(), &keys)?;
         let current = values.into_iter().map(|value| match value {
-            Some(value) => Ok(Siblings::winner_of(&value)?.change == *change),
+            Some(value) => Ok(Siblings::winner_of(&value)?.0.change == *change),
             None => Ok(false),
         });
         current.collect()

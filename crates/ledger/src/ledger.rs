@@ -409,6 +409,11 @@ impl Ledger {
         self.core().capture_all()
     }
 
+    /// Captures these CARs. `None` when one of them is not live.
+    pub fn begin_compaction_of(&self, cars: &[Cid]) -> Option<Compaction> {
+        self.core().capture_these(cars)
+    }
+
     /// Writes the manifest, so that opening reads nothing of the journal, and deletes what nobody can
     /// read any more.
     ///

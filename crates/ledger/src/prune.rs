@@ -181,7 +181,7 @@ impl Core {
             let event = store.event(cid)?;
             kept.insert(event.change);
             let change = store.change(&event.change)?;
-            kept.extend(change.chunks().iter().copied());
+            kept.extend(change.chunks());
             for op in change.ops(store) {
                 kept.extend(op?.doc);
             }

@@ -174,7 +174,7 @@ impl<'a> Reading<'a> {
         let not_found = || Error::NotFound { id: id.to_string() };
         let root = self.root();
         let value = prolly::get(self.blocks, root.as_ref(), id.as_bytes())?;
-        let winner = Siblings::winner_of(&value.ok_or_else(not_found)?)?;
+        let (winner, _) = Siblings::winner_of(&value.ok_or_else(not_found)?)?;
         self.store.document(&winner.doc.ok_or_else(not_found)?)
     }
 
@@ -195,7 +195,7 @@ impl<'a> Reading<'a> {
         let limit = wanted.limit.unwrap_or(usize::MAX);
         let mut rows: Vec<Row> = Vec::new();
         while let Some((key, value)) = scan.advance()? {
-            let winner = Siblings::winner_of(value)?;
+            let (winner, _) = Siblings::winner_of(value)?;
             if winner.doc.is_none() && !wanted.include_deleted {
                 continue;
             }

@@ -264,6 +264,19 @@ impl Core {
         Some(Compaction::new(self.clone(), live, level.max(1)))
     }
 
+    /// Captures these live CARs.
+    pub(crate) fn capture_these(self: &Arc<Self>, cars: &[CarId]) -> Option<Compaction> {
+        let live = self.store.log.lock().state.cars.live().to_vec();
+        let wanted: BTreeSet<&CarId> = cars.iter().collect();
+        let captured: Vec<_> = live
+            .into_iter()
+            .filter(|car| wanted.contains(&car.id))
+            .collect();
+        let level = captured.iter().map(|car| car.meta.level).max()?;
+        let all = captured.len() == wanted.len();
+        all.then(|| Compaction::new(self.clone(), captured, level.max(1)))
+    }
+
     /// Does what compaction the tiers ask for; true when there was some.
     pub(crate) fn compact_tiers(self: &Arc<Self>) -> Result<bool> {
         let mut any = false;

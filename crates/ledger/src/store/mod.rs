@@ -18,7 +18,7 @@ mod scope;
 mod state;
 mod upkeep;
 
-pub(crate) use cache::{HashAddresses, Slot};
+pub(crate) use cache::HashAddresses;
 pub(crate) use car_ref::car_name;
 pub use car_ref::{CarId, CarMeta, Location};
 pub(crate) use cars::OpenCar;

@@ -5,7 +5,7 @@
 //! Records go to the file one append at a time, each synced before the next is written. So what a
 //! crash can tear is the last record; a bad record with a good one after it is damage, and an error.
 
-use super::frame::{FILE_HEADER, FileHeader, RECORD_HEADER, RecordHeader, checksum};
+use super::frame::{FILE_HEADER, FileHeader, RECORD_HEADER, RecordHeader};
 use siltstone_storage::{BlobReader, Blobs, Error, Result, Wait};
 
 /// Bytes read at once while walking from record to record.

@@ -34,7 +34,7 @@ pub use changes::{ChangedDoc, Changes, Clock, Since};
 pub use compaction::{
     Captured, CapturedBlock, Compaction, CompactionReport, Content, Full, Output, Strategy,
 };
-pub use document::Document;
+pub use document::{Document, ID_FIELD};
 pub use error::{Error, Result};
 pub use ledger::{BulkWrite, Ledger, MAX_BULK, Meta, Stats, Written};
 pub use options::{Background, Options};

@@ -65,11 +65,11 @@ impl Ledger {
                 if seen.insert(place.cid) {
                     let bytes = core.store.cars.read_at(&car, &place)?;
                     let cid = place.cid;
-                    writer.add(&Block { cid, bytes }, seal)?;
+                    writer.add(&Block { cid, bytes })?;
                 }
             }
         }
-        let (_, car) = writer.finish(seal)?;
+        let (_, car) = writer.finish()?;
         Ok(car.cid)
     }
 
@@ -113,13 +113,13 @@ impl Core {
         // An envelope is plain bytes to whoever has no key; a header is not.
         let sealed = root.codec() == Codec::RAW;
         let mut header = None;
-        let mut blocks: Vec<Block> = Vec::new();
+        let mut blocks: Vec<(u64, Block)> = Vec::new();
         for frame in frames {
             let frame = frame?;
-            frame.cid.check(&frame.bytes)?;
+            frame.block.cid.check(&frame.block.bytes)?;
             let stored = Block {
-                cid: frame.cid,
-                bytes: frame.bytes,
+                cid: frame.block.cid,
+                bytes: frame.block.bytes,
             };
             let is_root = stored.cid == root;
             let block = match sealed {
@@ -131,17 +131,19 @@ impl Core {
             };
             match (is_root, &header) {
                 (true, None) => header = Some(Header::decode(&block.cid, &block.bytes)?),
-                _ => blocks.push(block),
+                _ => blocks.push((frame.offset, block)),
             }
         }
         // The index belongs to the file, not to the ledger.
-        if let Some(last) = blocks.last()
-            && let Ok(index) = CarIndex::decode(last.bytes.clone())
+        if let Some((_, last)) = blocks.last()
+            && let Ok(index) = CarIndex::decode(&last.bytes)
         {
-            let pages: HashSet<Cid> = index.pages().iter().map(|page| page.cid).collect();
+            let pages = index.pages().map(|page| u64::from(page.offset));
+            let pages: HashSet<u64> = pages.collect();
             blocks.pop();
-            blocks.retain(|block| !pages.contains(&block.cid));
+            blocks.retain(|(offset, _)| !pages.contains(offset));
         }
+        let blocks = blocks.into_iter().map(|(_, block)| block).collect();
         let header = header.ok_or_else(|| Error::corrupt("the CAR", "its root is not in it"))?;
         Ok((header, blocks))
     }

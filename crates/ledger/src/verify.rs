@@ -161,7 +161,7 @@ fn verify_car(store: &Store, car: &Arc<OpenCar>, report: &mut VerifyReport) -> R
     }
     for frame in Frames::new(bytes)? {
         let frame = frame?;
-        frame.cid.check(&frame.bytes)?;
+        frame.block.cid.check(&frame.block.bytes)?;
         report.blocks += 1;
     }
     Ok(())
@@ -174,8 +174,8 @@ fn broken_block(bytes: &Bytes) -> String {
     };
     for frame in frames {
         match frame {
-            Ok(frame) if frame.cid.matches(&frame.bytes) => {}
-            Ok(frame) => return format!("; block {} at byte {}", frame.cid, frame.offset),
+            Ok(frame) if frame.block.cid.matches(&frame.block.bytes) => {}
+            Ok(frame) => return format!("; block {} at byte {}", frame.block.cid, frame.offset),
             Err(error) => return format!("; {error}"),
         }
     }

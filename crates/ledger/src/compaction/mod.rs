@@ -100,7 +100,8 @@ impl Compaction {
     ) -> Result<()> {
         let run = self.core.store.log.lock().state.counters.next_run;
         let heads = self.core.view().heads.clone();
-        let mut output = Output::new(&self.core.store, heads, self.level, run);
+        let sealer = self.core.store.sealer();
+        let mut output = Output::new(&self.core.store, sealer.as_ref(), heads, self.level, run);
         let copied = self.copy_into(strategy, &kept, &mut output);
         let (outputs, totals) = output.into_parts();
         self.outputs = outputs;

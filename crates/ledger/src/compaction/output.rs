@@ -22,11 +22,11 @@ pub(crate) struct Totals {
 /// Where a strategy puts blocks.
 pub struct Output<'a> {
     store: &'a Store,
-    sealer: Option<Sealer>,
+    seal: Option<&'a dyn Seal>,
     heads: Vec<Cid>,
     level: u8,
     run: u64,
-    writer: Option<CarWriter<Vec<u8>>>,
+    writer: Option<CarWriter<'a, Vec<u8>>>,
     seen: HashSet<Cid, HashAddresses>,
     finished: Vec<Segment<CarId, CarMeta>>,
     totals: Totals,
@@ -42,10 +42,16 @@ impl fmt::Debug for Output<'_> {
 }
 
 impl<'a> Output<'a> {
-    pub(crate) fn new(store: &'a Store, heads: Vec<Cid>, level: u8, run: u64) -> Self {
+    pub(crate) fn new(
+        store: &'a Store,
+        sealer: Option<&'a Sealer>,
+        heads: Vec<Cid>,
+        level: u8,
+        run: u64,
+    ) -> Self {
         Self {
             store,
-            sealer: store.sealer(),
+            seal: sealer.map(|sealer| sealer as &dyn Seal),
             heads,
             level,
             run,
@@ -72,7 +78,7 @@ impl<'a> Output<'a> {
         let writer = self.writer()?;
         match block.key {
             Some(_) => writer.add_sealed(&block.cid, &block.stored)?,
-            None => writer.add(&block.stored, None)?,
+            None => writer.add(&block.stored)?,
         }
         self.finish_full()
     }
@@ -85,11 +91,7 @@ impl<'a> Output<'a> {
         if !self.is_fresh(&block.cid, block.bytes.len()) {
             return Ok(());
         }
-        self.writer()?;
-        let seal = self.sealer.as_ref().map(|sealer| sealer as &dyn Seal);
-        if let Some(writer) = &mut self.writer {
-            writer.add(block, seal)?;
-        }
+        self.writer()?.add(block)?;
         self.finish_full()
     }
 
@@ -110,15 +112,14 @@ impl<'a> Output<'a> {
         fresh
     }
 
-    fn writer(&mut self) -> Result<&mut CarWriter<Vec<u8>>> {
+    fn writer(&mut self) -> Result<&mut CarWriter<'a, Vec<u8>>> {
         if self.writer.is_none() {
             let header = Header {
                 heads: self.heads.clone(),
                 parents: self.heads.clone(),
                 cars: self.finished.iter().map(|car| car.id).collect(),
             };
-            let seal = self.sealer.as_ref().map(|sealer| sealer as &dyn Seal);
-            self.writer = Some(CarWriter::new(Vec::new(), &header.block(), seal)?);
+            self.writer = Some(CarWriter::new(Vec::new(), &header.block(), self.seal)?);
         }
         Ok(self.writer.as_mut().expect("it was just begun"))
     }
@@ -136,9 +137,14 @@ impl<'a> Output<'a> {
         let Some(writer) = self.writer.take() else {
             return Ok(());
         };
-        let seal = self.sealer.as_ref().map(|sealer| sealer as &dyn Seal);
-        let (bytes, car) = writer.finish(seal)?;
-        let meta = CarMeta::of(&car, seal.is_some(), self.level, self.run, Location::File);
+        let (bytes, car) = writer.finish()?;
+        let meta = CarMeta::of(
+            &car,
+            self.seal.is_some(),
+            self.level,
+            self.run,
+            Location::File,
+        );
         // Listed first: should the put fail after it happened, the blob is deleted all the same.
         self.finished.push(Segment { id: car.cid, meta });
         self.store.env.blobs.put(&car_name(&car.cid), &bytes)?;

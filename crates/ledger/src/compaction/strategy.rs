@@ -3,7 +3,7 @@
 
 use super::output::Output;
 use crate::block::{Block, Cid, Codec};
-use crate::crypto::{KeyId, KeyRing};
+use crate::crypto::{KeyId, key_of};
 use crate::error::{Error, Result};
 use crate::store::{CarId, CarMeta, OpenCar, Segment, Store};
 use bytes::Bytes;
@@ -137,7 +137,8 @@ impl<'a> Captured<'a> {
                         if !bytes[..start].ends_with(&cid.to_bytes()) {
                             return Err(damaged("a block does not have the hash of its address"));
                         }
-                        (cid, Some(KeyRing::key_of(&stored)?))
+                        let place = format!("a block of CAR {}", car.id);
+                        (cid, Some(key_of(&place, &stored)?))
                     }
                 };
                 if key.is_none() && !cid.matches(&stored) {

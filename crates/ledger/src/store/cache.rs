@@ -23,7 +23,7 @@ pub(crate) enum Slot {
     Change(Arc<Change>),
     Event(Event),
     Document(Document),
-    Page(Arc<IndexPage>, u32),
+    Page(Arc<IndexPage>),
 }
 
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Weighter<Cid, Slot> for Weight {
             Slot::Change(change) => change.weight() as u64,
             Slot::Event(_) => 0,
             Slot::Document(document) => document.bytes().len() as u64,
-            Slot::Page(_, bytes) => u64::from(*bytes),
+            Slot::Page(page) => page.weight() as u64,
         }
     }
 }

@@ -7,9 +7,9 @@
 use super::cache::{BlockCache, HashAddresses, Slot};
 use super::car_ref::{CarId, CarMeta, Location, car_name};
 use super::journal::journal_name;
-use crate::block::{Block, Cid};
+use crate::block::{Block, Cid, Codec};
 use crate::car::{CarIndex, IndexPage, Location as Place, Lookup};
-use crate::crypto::KeyRing;
+use crate::crypto::{KeyRing, key_of};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -19,6 +19,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+/// Bytes of the address of a raw block.
+const RAW_CID: usize = 36;
 /// Files that are kept open for reading.
 const OPEN_FILES: usize = 256;
 
@@ -200,13 +202,29 @@ impl Cars {
     }
 
     fn page(&self, car: &OpenCar, page: &Place, cache: &BlockCache) -> Result<Arc<IndexPage>> {
-        if let Some(Slot::Page(found, _)) = cache.get(&page.cid) {
+        let key = page_key(car, page);
+        if let Some(Slot::Page(found)) = cache.get(&key) {
             return Ok(found);
         }
-        let bytes = self.read_at(car, page)?;
-        let found = Arc::new(IndexPage::decode(bytes)?);
-        cache.insert(page.cid, Slot::Page(found.clone(), page.length));
+        let found = Arc::new(self.read_page(car, page)?);
+        cache.insert(key, Slot::Page(found.clone()));
         Ok(found)
+    }
+
+    /// A page of an index. Its place carries the address of its first entry, not its own: that one
+    /// stands in front of its bytes.
+    fn read_page(&self, car: &OpenCar, page: &Place) -> Result<IndexPage> {
+        let front = u64::from(page.offset).saturating_sub(RAW_CID as u64);
+        let framed = self.read_bytes(car, front, RAW_CID + page.length as usize)?;
+        let bytes = framed.slice(RAW_CID..);
+        if framed[..RAW_CID] != Cid::of(Codec::RAW, &bytes).to_bytes() {
+            return Err(damaged(car, page));
+        }
+        let place = format!("a page of the index of CAR {}", car.id);
+        match car.meta.sealed {
+            true => IndexPage::decode(self.unseal(&place, &bytes)?.bytes),
+            false => IndexPage::decode(bytes),
+        }
     }
 
     /// Reads the indexes that were not read yet.
@@ -233,7 +251,7 @@ impl Cars {
             if known.unread.len() == before {
                 continue;
             }
-            if index.pages().is_empty() {
+            if index.pages().next().is_none() {
                 let places = index
                     .entries()
                     .map(|place| (place.cid, (car.clone(), place)));
@@ -273,20 +291,15 @@ impl Cars {
             }
             false => bytes,
         };
-        Ok(Arc::new(CarIndex::decode(bytes)?))
+        Ok(Arc::new(CarIndex::decode(&bytes)?))
     }
 
     /// Every block of a CAR and where it is; pages of the index are not among them.
     pub(crate) fn places(&self, car: &OpenCar) -> Result<Vec<Place>> {
         let index = self.index(car)?;
-        let pages = index.pages();
-        if pages.is_empty() {
-            return Ok(index.entries().collect());
-        }
-        let mut places = Vec::new();
-        for page in pages {
-            let page = IndexPage::decode(self.read_at(car, &page)?)?;
-            places.extend(page.entries());
+        let mut places: Vec<Place> = index.entries().collect();
+        for page in index.pages() {
+            places.extend(self.read_page(car, &page)?.entries());
         }
         Ok(places)
     }
@@ -310,11 +323,10 @@ impl Cars {
     /// Opens an envelope.
     pub(crate) fn unseal(&self, place: &dyn std::fmt::Display, envelope: &[u8]) -> Result<Block> {
         match &self.keys {
-            Some(keys) => keys.open_block(place, envelope),
+            Some(keys) => keys.open_envelope(place, envelope),
             None => Err(Error::Undecryptable {
                 place: place.to_string(),
-                key: KeyRing::key_of(envelope)
-                    .map_or_else(|_| "unknown".into(), |key| format!("{key:?}")),
+                key: key_of(place, envelope)?.to_string(),
                 what: "the ledger is open without a key ring; open it with one",
             }),
         }
@@ -364,6 +376,15 @@ impl Cars {
         self.files.insert(key, file.clone());
         Ok(file)
     }
+}
+
+/// What a page is cached under: an address that no block has.
+fn page_key(car: &OpenCar, page: &Place) -> Cid {
+    let mut digest = *car.id.digest();
+    for (byte, offset) in digest.iter_mut().zip(page.offset.to_le_bytes()) {
+        *byte ^= offset;
+    }
+    Cid::from_digest(Codec::CAR, digest)
 }
 
 fn damaged(car: &OpenCar, place: &Place) -> Error {

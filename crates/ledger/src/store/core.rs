@@ -194,8 +194,8 @@ impl Store {
             },
             false => index,
         };
-        if let Ok(index) = CarIndex::decode(index)
-            && index.pages().is_empty()
+        if let Ok(index) = CarIndex::decode(&index)
+            && index.pages().next().is_none()
         {
             self.cars.note_places(&new.car.cid, index.entries());
         }
@@ -214,7 +214,7 @@ impl Store {
         if let Some(Slot::Document(document)) = self.cache.get(cid) {
             return Ok(document);
         }
-        let document = Document::from_bytes(self.cars.read(cid, &self.cache)?)?;
+        let document = Document::decode(cid, self.cars.read(cid, &self.cache)?)?;
         self.cache.insert(*cid, Slot::Document(document.clone()));
         Ok(document)
     }
@@ -318,9 +318,9 @@ pub(crate) fn pack(
         let mut writer =
             crate::car::CarWriter::new(Vec::with_capacity(room), &header.block(), seal)?;
         for block in *part {
-            writer.add(block, seal)?;
+            writer.add(block)?;
         }
-        let (bytes, car) = writer.finish(seal)?;
+        let (bytes, car) = writer.finish()?;
         cars.push(NewCar {
             car,
             bytes: Some(bytes.into()),

@@ -138,7 +138,7 @@ impl Core {
         change: &Cid,
         ops: &[crate::clock::Op],
     ) -> Result<Vec<bool>> {
-        let root = view.event.and_then(|event| event.root);
+        let root = view.event()?.and_then(|event| event.root);
         let keys: Vec<&[u8]> = ops.iter().map(|op| op.key.as_bytes()).collect();
         let values = prolly::get_many(&*self.store, root.as_ref(), &keys)?;
         let current = values.into_iter().map(|value| match value {

@@ -11,13 +11,32 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 
 /// What readers see: the newest head, published once it is durable.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) heads: Vec<Cid>,
     pub(crate) event: Option<Event>,
+    /// Why the head's event cannot be read, if it cannot: every read says so. Files can be verified
+    /// all the same.
+    pub(crate) unreadable: Option<Error>,
 }
 
 impl View {
+    pub(crate) fn new(heads: Vec<Cid>, event: Option<Event>) -> Self {
+        Self {
+            heads,
+            event,
+            unreadable: None,
+        }
+    }
+
+    /// The head's event; `None` before the first commit.
+    pub(crate) fn event(&self) -> Result<Option<Event>> {
+        match &self.unreadable {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.event),
+        }
+    }
+
     /// The head. There is one at most: every edit that brings heads merges them.
     pub(crate) fn head(&self) -> Option<Cid> {
         self.heads.first().copied()

@@ -133,15 +133,20 @@ impl Ledger {
                 log.state.notes.get(AUTHOR).cloned(),
             )
         };
-        let event = match heads.first() {
-            Some(head) => Some(store.event(head)?),
-            None => None,
+        let view = match heads.first().map(|head| store.event(head)) {
+            Some(Ok(event)) => View::new(heads, Some(event)),
+            None => View::new(heads, None),
+            Some(Err(error)) => View {
+                heads,
+                event: None,
+                unreadable: Some(error),
+            },
         };
         let fresh = || store.env.rng.next().to_be_bytes().to_vec();
         let author = given.or_else(|| kept.clone()).unwrap_or_else(fresh);
         let core = Arc::new(Core {
             queue: Queue::default(),
-            view: RwLock::new(Arc::new(View { heads, event })),
+            view: RwLock::new(Arc::new(view)),
             subscribers: Subscribers::default(),
             author: author.clone(),
             signals: Arc::default(),
@@ -275,7 +280,7 @@ impl Ledger {
     /// [`Error::Corrupt`] and [`Error::Undecryptable`] when the store is broken.
     pub fn get(&self, id: &str) -> Result<Document> {
         let view = self.core().view();
-        self.core().reading(&view).get(id)
+        self.core().reading(&view)?.get(id)
     }
 
     /// A page of documents in order of their ids (by bytes of UTF-8).

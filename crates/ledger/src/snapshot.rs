@@ -65,10 +65,7 @@ impl Snapshot {
             snapshot.scratch = Some(scratch);
         }
         let event = head.map(|head| snapshot.event(&head)).transpose()?;
-        snapshot.view = Arc::new(View {
-            heads: clock.0.clone(),
-            event,
-        });
+        snapshot.view = Arc::new(View::new(clock.0.clone(), event));
         Ok(snapshot)
     }
 
@@ -76,12 +73,12 @@ impl Snapshot {
         &self.view
     }
 
-    fn reading(&self) -> Reading<'_> {
-        Reading {
+    fn reading(&self) -> Result<Reading<'_>> {
+        Ok(Reading {
             store: &self.core.store,
             blocks: self,
-            event: self.view.event,
-        }
+            event: self.view.event()?,
+        })
     }
 
     /// Its clock.
@@ -94,7 +91,7 @@ impl Snapshot {
     /// # Errors
     /// The same.
     pub fn get(&self, id: &str) -> Result<Document> {
-        self.reading().get(id)
+        self.reading()?.get(id)
     }
 
     /// A page of documents, as [`Ledger::all_docs`](crate::Ledger::all_docs).
@@ -102,7 +99,7 @@ impl Snapshot {
     /// # Errors
     /// The same.
     pub fn all_docs(&self, wanted: &AllDocs) -> Result<Page> {
-        self.reading().all_docs(wanted)
+        self.reading()?.all_docs(wanted)
     }
 
     /// The versions of a document, as [`Ledger::history`](crate::Ledger::history).
@@ -111,7 +108,7 @@ impl Snapshot {
     /// The same.
     pub fn history(&self, id: &str, limit: usize) -> Result<History> {
         let pruned = self.core.store.log.lock().state.floor.is_some();
-        self.reading().history(id, limit, pruned)
+        self.reading()?.history(id, limit, pruned)
     }
 
     /// The documents in conflict, as [`Ledger::conflicts`](crate::Ledger::conflicts).
@@ -119,7 +116,7 @@ impl Snapshot {
     /// # Errors
     /// The same.
     pub fn conflicts(&self) -> Result<Vec<Conflict>> {
-        self.reading().conflicts()
+        self.reading()?.conflicts()
     }
 }
 
@@ -130,12 +127,12 @@ impl Drop for Snapshot {
 }
 
 impl Core {
-    pub(crate) fn reading<'a>(&'a self, view: &View) -> Reading<'a> {
-        Reading {
+    pub(crate) fn reading<'a>(&'a self, view: &View) -> Result<Reading<'a>> {
+        Ok(Reading {
             store: &self.store,
             blocks: &*self.store,
-            event: view.event,
-        }
+            event: view.event()?,
+        })
     }
 
     /// Refuses to read at an event from before a prune's boundary. What lies there may be gone in

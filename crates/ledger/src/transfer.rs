@@ -1,6 +1,6 @@
 //! A ledger as one CAR, out and in: to keep, to mail, to hand to any IPLD tool.
 
-use crate::block::{Block, Cid, Codec};
+use crate::block::{Block, Blocks, Cid, Codec};
 use crate::car::{CarIndex, CarWriter, Frames, Header, Seal, Sink};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -90,19 +90,38 @@ impl Ledger {
             });
         }
         let (header, blocks) = self.core().open_archive(bytes.into())?;
-        let cars = self.core().store_blocks(&header.heads, &blocks)?;
-        let heads = header.heads.clone();
-        let head = self.core().submit(Request::Foreign { cars, heads })?;
-        self.core().after_write();
-        Ok(ImportReport {
+        let mut report = ImportReport {
             blocks: blocks.len() as u64,
-            heads: header.heads,
-            head,
-        })
+            heads: header.heads.clone(),
+            head: self.core().view().head(),
+        };
+        if self.core().knows_all(&header.heads)? {
+            return Ok(report);
+        }
+        let cars = self.core().store_blocks(&header.heads, &blocks)?;
+        let heads = header.heads;
+        report.head = self.core().submit(Request::Foreign { cars, heads })?;
+        self.core().after_write();
+        Ok(report)
     }
 }
 
 impl Core {
+    /// True when these events are part of the history here.
+    fn knows_all(&self, events: &[Cid]) -> Result<bool> {
+        let view = self.view();
+        for event in events {
+            match self.store.event(event) {
+                Err(error) if error.is_missing_block() => return Ok(false),
+                other => drop(other?),
+            }
+            if !crate::clock::knows(&*self.store, &view.heads, event)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The header and the plain blocks of an archive, all checked; index and pages left out.
     fn open_archive(&self, bytes: Bytes) -> Result<(Header, Vec<Block>)> {
         let frames = Frames::new(bytes)?;

@@ -275,7 +275,8 @@ impl Core {
         if head == view.head() && cars.is_empty() {
             return Ok(head);
         }
-        self.publish(journal, view, staged, head, 1, cars)?;
+        let events = u64::from(head != view.head());
+        self.publish(journal, view, staged, head, events, cars)?;
         Ok(head)
     }
 
@@ -312,7 +313,7 @@ impl Core {
             ..Edit::default()
         };
         self.store.commit(journal, edit, &cars, |_| {
-            *self.view.write() = Arc::new(View { heads, event });
+            *self.view.write() = Arc::new(View::new(heads, event));
         })?;
         self.store.warm(nodes);
         Ok(())
@@ -334,7 +335,7 @@ impl Core {
         };
         self.store.commit(journal, edit, &cars, |_| {
             if let Some(heads) = heads {
-                *self.view.write() = Arc::new(View { heads, event });
+                *self.view.write() = Arc::new(View::new(heads, event));
             }
         })?;
         Ok(self.view().head())

@@ -394,7 +394,7 @@ fn s14_writers_go_on_while_a_compaction_copies_and_its_swap_is_one_commit() {
         .collect();
     assert_eq!(journal, [CallKind::Append, CallKind::Sync]);
     let written = rows(&ledger).len();
-    assert!(written > 60, "{written}");
+    assert!(written >= 40, "{written}");
     drop(ledger);
     let again = in_memory(&mem, quiet());
     assert_eq!(rows(&again).len(), written);

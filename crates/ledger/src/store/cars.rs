@@ -119,12 +119,6 @@ impl Cars {
         self.files.remove(&FileKey::Journal(number));
     }
 
-    /// How many CARs there are, and how many blocks are in the table.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        let known = self.known.read();
-        (known.by_id.len(), known.table.len())
-    }
-
     /// A block, checked against its address.
     pub(crate) fn read(&self, cid: &Cid, cache: &BlockCache) -> Result<Bytes> {
         // A CAR may be replaced and deleted between finding and reading; its replacement is there then.
@@ -335,6 +329,26 @@ impl Cars {
     /// The bytes of a whole CAR, as they are, unchecked.
     pub(crate) fn read_whole(&self, car: &OpenCar) -> Result<Bytes> {
         self.read_bytes(car, 0, car.meta.bytes as usize)
+    }
+
+    /// As [`Cars::read_whole`], from the store and not from a file that was opened before.
+    pub(crate) fn read_anew(&self, car: &OpenCar) -> Result<Bytes> {
+        let (name, offset) = match car.meta.location {
+            Location::File => (car_name(&car.id), 0),
+            Location::Journal { number, offset } => (journal_name(number), offset),
+        };
+        let file = self.blobs.open(&name)?;
+        if car.meta.location == Location::File && file.size() != car.meta.bytes {
+            return Err(Error::corrupt(
+                format!("CAR {}", car.id),
+                format!(
+                    "it has {} bytes and should have {}",
+                    file.size(),
+                    car.meta.bytes
+                ),
+            ));
+        }
+        Ok(file.read(offset, car.meta.bytes as usize, Wait::Allowed)?)
     }
 
     /// Bytes of a CAR, as they are, unchecked.

@@ -30,5 +30,5 @@ pub use redirects::RedirectFile;
 pub(crate) use redirects::{add as add_redirects, load as load_redirects};
 pub use scope::ScopedBlobs;
 pub(crate) use siltstone_storage::Segment;
-pub(crate) use state::Swap;
 pub use state::{Edit, Floor, State};
+pub use state::{Misfit, Swap};

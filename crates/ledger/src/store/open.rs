@@ -89,6 +89,9 @@ impl Store {
                 }
             }
             state.journal = journal.position();
+            state
+                .cuts
+                .retain(|number, _| replayed.files.contains(number));
             manifest.commit(|_| Ok::<_, siltstone_storage::Error>(state.clone()))?;
         }
         let cars = Cars::new(env.blobs.clone(), options.keys.clone());
@@ -171,7 +174,10 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
                 name, at, what,
             )));
         }
-        found.torn += replayed.torn;
+        if replayed.torn > 0 {
+            found.torn += replayed.torn;
+            state.cuts.insert(number, replayed.end);
+        }
         for record in replayed.records {
             if record.edit.is_empty() {
                 continue;

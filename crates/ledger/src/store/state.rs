@@ -47,6 +47,8 @@ pub struct State {
     pub heads: Vec<Cid>,
     /// Records from here on are to be applied.
     pub journal: Position,
+    /// Journal files whose last record was torn by a crash and cut off, and where.
+    pub cuts: BTreeMap<u64, u64>,
     /// Where the names of replaced CARs lead.
     pub redirects: Vec<RedirectFile>,
     /// Set by a prune.

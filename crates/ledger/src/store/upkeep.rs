@@ -139,6 +139,7 @@ impl Store {
             let at = journal.position();
             (at.number == number).then_some(at.offset)
         };
+        let end = end.or_else(|| self.log.lock().state.cuts.get(&number).copied());
         super::journal::verify(&*self.env.blobs, &journal_name(number), end)?;
         Ok(())
     }

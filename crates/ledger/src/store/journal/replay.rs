@@ -27,7 +27,6 @@ pub(crate) struct Record {
 /// What a journal file holds.
 #[derive(Debug)]
 pub(crate) struct Replayed {
-    pub(crate) header: FileHeader,
     pub(crate) records: Vec<Record>,
     /// Where the last whole record ends.
     pub(crate) end: u64,
@@ -58,7 +57,8 @@ impl Windowed<'_> {
 }
 
 /// Reads journal `name` from offset `from` on (0: from its first record). `None` when the file was
-/// never finished being created.
+/// never finished being created: its header, which is synced before the first record is written, is
+/// not there or was torn, and nothing follows it.
 ///
 /// # Errors
 /// The store's; [`Error::Corrupt`] when a bad record is followed by a good one.
@@ -69,12 +69,17 @@ pub(crate) fn replay(blobs: &dyn Blobs, name: &str, from: u64) -> Result<Option<
         at: 0,
         bytes: bytes::Bytes::new(),
     };
-    let Some(header) = FileHeader::decode(name, &window.read(0, FILE_HEADER)?)? else {
-        return Ok(None);
+    let header = match FileHeader::decode(name, &window.read(0, FILE_HEADER)?) {
+        Ok(Some(header)) => header,
+        other => {
+            return match is_blank_after_header(&*reader)? {
+                true => Ok(None),
+                false => other.and_then(|_| Err(Error::corrupt(name, 0, "it has no header"))),
+            };
+        }
     };
     let mut at = from.max(FILE_HEADER as u64);
     let mut found = Replayed {
-        header,
         records: Vec::new(),
         end: at,
         torn: 0,
@@ -140,6 +145,23 @@ fn body_holds(reader: &dyn BlobReader, record: &Record, sum: u64) -> Result<bool
         at += piece.len() as u64;
     }
     Ok(digest.finalize() == sum)
+}
+
+/// True when nothing was ever written behind the header.
+fn is_blank_after_header(reader: &dyn BlobReader) -> Result<bool> {
+    let mut at = FILE_HEADER as u64;
+    while at < reader.size() {
+        let piece = reader.read(
+            at,
+            (reader.size() - at).min(1 << 20) as usize,
+            Wait::Allowed,
+        )?;
+        if piece.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += piece.len() as u64;
+    }
+    Ok(true)
 }
 
 /// Looks for a whole record after the end, which would make this damage instead of a torn write.

@@ -140,6 +140,9 @@ impl Journal {
             .append(&journal_name(number), self.file_bytes)?;
         let header = self.header(number);
         appender.append(&header.encode())?;
+        // Durable before the first record: a damaged header in front of records is damage, then, and
+        // one in front of nothing is a file that was never begun.
+        appender.sync()?;
         self.next += 1;
         self.sequence = 0;
         Ok(File {

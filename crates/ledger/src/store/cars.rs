@@ -34,6 +34,8 @@ pub(crate) struct OpenCar {
 
 type Table = HashMap<Cid, (Arc<OpenCar>, Place), HashAddresses>;
 
+type Paged = Arc<Vec<Arc<OpenCar>>>;
+
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<CarId, Arc<OpenCar>, HashAddresses>,
@@ -42,7 +44,7 @@ struct Known {
     /// CARs whose index was not read yet.
     unread: Vec<Arc<OpenCar>>,
     /// CARs with an index in pages.
-    paged: Vec<Arc<OpenCar>>,
+    paged: Paged,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,7 +103,7 @@ impl Cars {
         }
         let gone = |car: &Arc<OpenCar>| ids.contains(&car.id);
         known.unread.retain(|car| !gone(car));
-        known.paged.retain(|car| !gone(car));
+        Arc::make_mut(&mut known.paged).retain(|car| !gone(car));
         let by_id = std::mem::take(&mut known.by_id);
         known
             .table
@@ -163,10 +165,10 @@ impl Cars {
         clippy::type_complexity,
         reason = "three answers of one look under the lock"
     )]
-    fn look(&self, cid: &Cid) -> (Option<(Arc<OpenCar>, Place)>, Vec<Arc<OpenCar>>, bool) {
+    fn look(&self, cid: &Cid) -> (Option<(Arc<OpenCar>, Place)>, Paged, bool) {
         let known = self.known.read();
         match known.table.get(cid) {
-            Some(found) => (Some(found.clone()), Vec::new(), true),
+            Some(found) => (Some(found.clone()), Paged::default(), true),
             None => (None, known.paged.clone(), known.unread.is_empty()),
         }
     }
@@ -252,7 +254,7 @@ impl Cars {
                 known.table.extend(places);
             } else {
                 let _ = car.index.set(index);
-                known.paged.push(car);
+                Arc::make_mut(&mut known.paged).push(car);
             }
         }
         Ok(())

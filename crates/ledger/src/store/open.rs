@@ -138,8 +138,8 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
         files,
         state: State::default(),
     };
-    let mut expected = from.number;
-    for number in found.files.clone().range(from.number..).copied() {
+    let files = found.files.clone();
+    for (expected, number) in (from.number..).zip(files.range(from.number..).copied()) {
         let name = journal_name(number);
         let last = found.files.last() == Some(&number);
         if number != expected {
@@ -148,7 +148,6 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
                 name, 0, what,
             )));
         }
-        expected += 1;
         let offset = if number == from.number {
             from.offset
         } else {
@@ -186,16 +185,10 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
                 Error::Storage(siltstone_storage::Error::corrupt(&name, record.at, what))
             };
             let edit = Edit::decode(&record.edit).map_err(damaged)?;
-            let damaged = |what: String| {
-                Error::Storage(siltstone_storage::Error::corrupt(&name, record.at, what))
-            };
             fits(&edit, record.body).map_err(damaged)?;
             let end = Position {
                 number,
                 offset: record.body_at + record.body,
-            };
-            let damaged = |what: String| {
-                Error::Storage(siltstone_storage::Error::corrupt(&name, record.at, what))
             };
             state
                 .apply(&edit, number, record.body_at, end)

@@ -3,7 +3,7 @@
 //! Structures whose every byte counts (nodes, changes, events, headers) are read from here without an
 //! allocation an item; values of any shape go through [`Document`](crate::Document). Canonical means:
 //! the shortest form of every number and length, no indefinite lengths, map keys as text, unique and in
-//! length-first order, floats of 64 bits and finite, the only tag 42 (a CID). So equal values have equal
+//! length-first order, floats of 64 bits, finite and with one zero, the only tag 42 (a CID). So equal values have equal
 //! bytes. The rules are those of the IPLD DAG-CBOR specification.
 
 use crate::block::Cid;
@@ -214,6 +214,9 @@ impl<'a> Reader<'a> {
         let value = f64::from_bits(bits);
         if !value.is_finite() {
             return Err(self.malformed("a float is not finite"));
+        }
+        if value == 0.0 && value.is_sign_negative() {
+            return Err(self.malformed("a negative zero"));
         }
         Ok(value)
     }
@@ -496,6 +499,8 @@ pub fn put_float(value: f64, out: &mut Vec<u8>) -> bool {
     if !value.is_finite() {
         return false;
     }
+    // DAG-CBOR has one zero.
+    let value = if value == 0.0 { 0.0f64 } else { value };
     out.push(0xfb);
     out.extend_from_slice(&value.to_bits().to_be_bytes());
     true

@@ -308,9 +308,18 @@ fn the_same_writes_make_the_same_events() {
     };
     let (first, left, replica) = make();
     assert_eq!(make().2.head, replica.head);
-    assert_eq!(first.to_string(), "GOLDEN1");
-    assert_eq!(left.to_string(), "GOLDEN2");
-    assert_eq!(replica.head.unwrap().to_string(), "GOLDEN3");
+    assert_eq!(
+        first.to_string(),
+        "bafyreic3rvujzpbazt2zqz7vre7slgvaf36x3vtunf6vnmsrd4svcb76yi"
+    );
+    assert_eq!(
+        left.to_string(),
+        "bafyreicuprl2mkqdmekjn5v6hwtohrxd3orvrg5nysdbz4hew2zhk34wyu"
+    );
+    assert_eq!(
+        replica.head.unwrap().to_string(),
+        "bafyreieyo2zqr532o32cntzcd3aycfeoh57mm6svoyuclg7x54rdr5pgwy"
+    );
     let (values, conflicts) = found(&replica);
     assert_eq!(values["id 000007"].len(), 2);
     assert_eq!(conflicts.into_iter().collect::<Vec<_>>(), ["id 000007"]);

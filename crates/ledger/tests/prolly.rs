@@ -249,11 +249,11 @@ fn a_map_of_documents_has_its_golden_root() {
     let mut blocks = MemBlocks::new();
     assert_eq!(
         build(&documents(1), &mut blocks).unwrap().to_string(),
-        "GOLDEN1"
+        "bafyreietinodvjxws2v66yx3qjefk43jwd4mv6dqjrumelgihcwxtliomy"
     );
     assert_eq!(
         build(&documents(10_000), &mut blocks).unwrap().to_string(),
-        "GOLDEN2"
+        "bafyreifsagtqoxc4fihfk5j7bg6sb3yhddo2gadgletpr46jpqa63fvrii"
     );
     assert_eq!(build(&documents(0), &mut blocks), None);
 }

@@ -105,10 +105,11 @@ pub(super) fn open(
             &mut plain,
             Tag::from_slice(tag),
         )
-        .map_err(|_| Error::Undecryptable {
-            place: place.to_string(),
-            key: key.to_string(),
-            what: "the bytes were changed after they were sealed. `verify` tells which archive is damaged",
+        .map_err(|_| {
+            Error::corrupt(
+                place.to_string(),
+                format!("its bytes were changed after they were sealed with key {key}"),
+            )
         })?;
     let (cid, used) = Cid::read_from(&plain)?;
     Ok(Block {

@@ -257,8 +257,8 @@ impl KeyRing {
     /// again. `place` is what messages call it.
     ///
     /// # Errors
-    /// [`Error::Undecryptable`] when its key is not here or does not fit, [`Error::Corrupt`] when it is no
-    /// envelope, [`Error::NewerFormat`].
+    /// [`Error::Undecryptable`] when its key is not here, [`Error::Corrupt`] when it is no envelope or was
+    /// changed, [`Error::NewerFormat`].
     pub fn open_envelope(&self, place: &dyn fmt::Display, envelope: &[u8]) -> Result<Block> {
         let id = key_of(place, envelope)?;
         let key = self.key(&id).ok_or_else(|| Error::Undecryptable {

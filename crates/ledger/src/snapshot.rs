@@ -46,6 +46,9 @@ impl Snapshot {
             return Ok(snapshot);
         }
         let core = snapshot.core.clone();
+        if clock.0.is_empty() {
+            core.check_nothing_pruned()?;
+        }
         for event in &clock.0 {
             core.check_known(event)?;
             core.check_not_below_floor(event)?;
@@ -133,6 +136,17 @@ impl Core {
             blocks: &*self.store,
             event: view.event()?,
         })
+    }
+
+    /// Refuses to read before the first event when that is gone.
+    fn check_nothing_pruned(&self) -> Result<()> {
+        match &self.store.log.lock().state.floor {
+            None => Ok(()),
+            Some(floor) => Err(Error::Pruned {
+                what: "the state before the first event".into(),
+                floor: clock_text(&floor.clock),
+            }),
+        }
     }
 
     /// Refuses to read at an event from before a prune's boundary. What lies there may be gone in

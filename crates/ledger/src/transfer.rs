@@ -100,7 +100,12 @@ impl Ledger {
         }
         let cars = self.core().store_blocks(&header.heads, &blocks)?;
         let heads = header.heads;
-        report.head = self.core().submit(Request::Foreign { cars, heads })?;
+        let names: Vec<Cid> = cars.iter().map(|new| new.car.cid).collect();
+        let taken = self.core().submit(Request::Foreign { cars, heads });
+        if taken.is_err() {
+            self.core().store.delete_unlisted(&names);
+        }
+        report.head = taken?;
         self.core().after_write();
         Ok(report)
     }

@@ -104,6 +104,18 @@ impl Request {
     }
 }
 
+/// Those who wait for a group. Should its leader panic, they are told that it failed.
+struct Group(Vec<Arc<Slot>>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for slot in self.0.drain(..) {
+            let why = "the writer that led the group panicked".into();
+            slot.tell(Told::Answer(Err(Error::Stopped { why })));
+        }
+    }
+}
+
 /// Hands the lead over when the leader is done, also when it panics: nobody waits for ever.
 struct Lead<'q>(&'q Queue);
 
@@ -170,11 +182,11 @@ impl Core {
 
     fn carry_out(&self, group: Vec<Waiting>) {
         let mut journal = self.store.journal.lock();
-        let mut slots = Vec::with_capacity(group.len());
+        let mut slots = Group(Vec::with_capacity(group.len()));
         let mut writes = Vec::new();
         let mut answers: Vec<Answer> = Vec::new();
         for waiting in group {
-            slots.push(waiting.slot);
+            slots.0.push(waiting.slot);
             match waiting.request {
                 Request::Write(write) => writes.push(write),
                 Request::Foreign { cars, heads } => {
@@ -187,7 +199,7 @@ impl Core {
             answers = self.write(&mut journal, writes);
         }
         drop(journal);
-        for (slot, answer) in slots.iter().zip(answers) {
+        for (slot, answer) in slots.0.drain(..).zip(answers) {
             slot.tell(Told::Answer(answer));
         }
     }
@@ -295,6 +307,9 @@ impl Core {
             Some(head) => Some(crate::block::Blocks::event(&staged, head)?),
             None => None,
         };
+        // The next write reads the head and its change at once.
+        let change = event.map(|event| crate::block::Blocks::change(&staged, &event.change));
+        let change = change.transpose()?;
         let (blocks, nodes) = staged.into_parts();
         if !blocks.is_empty() {
             let sealer = self.store.sealer();
@@ -316,6 +331,9 @@ impl Core {
             *self.view.write() = Arc::new(View::new(heads, event));
         })?;
         self.store.warm(nodes);
+        if let (Some(head), Some(event), Some(change)) = (head, event, change) {
+            self.store.warm_head(head, event, change);
+        }
         Ok(())
     }
 

@@ -21,9 +21,7 @@ pub use strategy::{Captured, CapturedBlock, Content, Full, Strategy};
 use crate::block::{Blocks, Cid};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::store::{
-    CarId, CarMeta, Edit, Floor, RedirectFile, Segment, Swap, add_redirects, car_name,
-};
+use crate::store::{CarId, CarMeta, Edit, Floor, RedirectFile, Segment, Swap, add_redirects};
 use crate::writes::Request;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -159,10 +157,7 @@ impl Compaction {
         let _one_at_a_time = core.compacting.lock();
         let swapped = self.swap_in(edit, head);
         if let Err(error) = swapped {
-            // After a failed write nobody knows whether the swap is durable: opening finds out.
-            if core.store.check_writable().is_ok() {
-                self.abandon();
-            }
+            self.abandon();
             return Err(error);
         }
         self.outputs.clear();
@@ -209,25 +204,16 @@ impl Compaction {
         Ok(())
     }
 
-    /// Deletes outputs that nobody will name. What cannot be deleted is swept at the next opening.
+    /// Deletes outputs that nobody will name.
     fn abandon(&mut self) {
-        let live: BTreeSet<CarId> = {
-            let log = self.core.store.log.lock();
-            log.state.cars.live().iter().map(|car| car.id).collect()
-        };
-        for output in self.outputs.drain(..) {
-            if !live.contains(&output.id) {
-                let _ = self.core.store.env.blobs.delete(&car_name(&output.id));
-            }
-        }
+        let outputs: Vec<CarId> = self.outputs.drain(..).map(|car| car.id).collect();
+        self.core.store.delete_unlisted(&outputs);
     }
 }
 
 impl Drop for Compaction {
     fn drop(&mut self) {
-        if !self.outputs.is_empty() && self.core.store.check_writable().is_ok() {
-            self.abandon();
-        }
+        self.abandon();
     }
 }
 

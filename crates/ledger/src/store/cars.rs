@@ -161,10 +161,6 @@ impl Cars {
         }
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "three answers of one look under the lock"
-    )]
     fn look(&self, cid: &Cid) -> (Option<(Arc<OpenCar>, Place)>, Paged, bool) {
         let known = self.known.read();
         match known.table.get(cid) {

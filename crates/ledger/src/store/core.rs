@@ -219,6 +219,12 @@ impl Store {
         Ok(document)
     }
 
+    /// Takes a new head into the cache.
+    pub(crate) fn warm_head(&self, head: Cid, event: Event, change: Arc<Change>) {
+        self.cache.insert(event.change, Slot::Change(change));
+        self.cache.insert(head, Slot::Event(event));
+    }
+
     /// Takes what a commit made into the cache: it will be read soon.
     pub(crate) fn warm(&self, nodes: Vec<(Cid, Arc<Node>)>) {
         for (cid, node) in nodes {

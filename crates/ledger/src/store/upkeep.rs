@@ -120,6 +120,19 @@ impl Store {
         }
     }
 
+    /// Deletes CARs that were written and that no edit listed. What cannot be deleted is swept at the
+    /// next opening; after a failed write nobody knows what is listed, and nothing is deleted.
+    pub(crate) fn delete_unlisted(&self, cars: &[CarId]) {
+        if self.check_writable().is_err() {
+            return;
+        }
+        for id in cars {
+            if !self.log.lock().state.has(id) {
+                let _ = self.env.blobs.delete(&car_name(id));
+            }
+        }
+    }
+
     /// Lets go of the folder; nothing is written any more.
     pub(crate) fn close(&self) {
         let mut stopped = self.stopped.lock();

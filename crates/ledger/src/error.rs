@@ -107,6 +107,51 @@ pub enum Error {
         /// What the system said.
         message: String,
     },
+    /// An earlier write failed, and what the disk holds is unknown; reads go on.
+    #[error(
+        "the ledger takes no more writes: {why}. Close it and open it again; nothing acknowledged was lost"
+    )]
+    Stopped {
+        /// What failed.
+        why: String,
+    },
+    /// A compaction whose output was not what it had to be. The log of archives is unchanged.
+    #[error("the compaction strategy {strategy:?} was refused: {what}; nothing was changed")]
+    StrategyRefused {
+        /// Its name.
+        strategy: String,
+        /// Why.
+        what: String,
+    },
+    /// Another compaction replaced the archives that this one read. Nothing was changed.
+    #[error("another compaction replaced the archives that this one read; nothing was changed")]
+    CompactionLost,
+    /// What was asked for lies below a prune.
+    #[error(
+        "{what} was pruned: this ledger keeps what is at or after {floor}. Read there, or ask a replica that kept more"
+    )]
+    Pruned {
+        /// What was asked for.
+        what: String,
+        /// The clock at the boundary.
+        floor: String,
+    },
+    /// A merge with a replica that has not seen what was pruned here.
+    #[error(
+        "the other replica is behind what was pruned here ({floor}): it must join again. Clone this ledger there and put its own edits anew"
+    )]
+    BehindPrune {
+        /// The clock at the boundary.
+        floor: String,
+    },
+    /// A subscriber fell behind by more than its queue holds. It gets no more; read on with `changes`.
+    #[error(
+        "the subscriber fell behind by more than {limit} changes; read on with `changes` from the clock of the last one and subscribe again"
+    )]
+    Lagged {
+        /// Changes that its queue holds.
+        limit: usize,
+    },
     /// The store's.
     #[error(transparent)]
     Storage(#[from] siltstone_storage::Error),

@@ -1,4 +1,4 @@
-//! How fast the pure layers are: `cargo run --release -p siltstone-ledger --example measure`.
+//! How fast the pure layers are: `cargo run --release -p siltstone-ledger --example measure [archives|documents|trees|histories]`.
 //!
 //! Archives are measured against the machine's own SHA2-256 over the same bytes: whoever writes or checks
 //! an archive hashes it, and nothing else should cost much.
@@ -248,8 +248,16 @@ fn histories() {
 }
 
 fn main() {
-    archives();
-    documents();
-    trees();
-    histories();
+    let asked = std::env::args().nth(1);
+    let parts: [(&str, fn()); 4] = [
+        ("archives", archives),
+        ("documents", documents),
+        ("trees", trees),
+        ("histories", histories),
+    ];
+    for (name, part) in parts {
+        if asked.as_deref().is_none_or(|asked| asked == name) {
+            part();
+        }
+    }
 }

@@ -102,6 +102,7 @@ impl Cid {
     }
 
     /// Appends the binary form: version, codec, hash code and hash length as varints, the hash.
+    #[inline]
     pub fn write_to(&self, out: &mut Vec<u8>) {
         match self.codec.0 {
             codec @ 0..0x80 => out.extend_from_slice(&[1, codec as u8, 0x12, 0x20]),
@@ -132,6 +133,7 @@ impl Cid {
     /// # Errors
     /// [`Error::UnsupportedCid`] for another version or hash, [`Error::Corrupt`] for bytes that are
     /// no address.
+    #[inline]
     pub fn read_from(bytes: &[u8]) -> Result<(Self, usize)> {
         let damaged = |what: &str| Error::corrupt("an address", what);
         let digest = |at: usize| -> Result<[u8; 32]> {

@@ -1,6 +1,7 @@
 //! Unsigned LEB128 numbers as the multiformats take them: at most nine bytes, no padding.
 
 /// Appends `value`.
+#[inline]
 pub(crate) fn write(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -16,7 +17,15 @@ pub(crate) fn len(value: u64) -> usize {
 
 /// Reads a number from the start of `bytes`: it and its length. None when it is cut short, longer
 /// than nine bytes or padded.
+#[inline]
 pub(crate) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
+    match bytes {
+        [byte @ 0..0x80, ..] => return Some((u64::from(*byte), 1)),
+        [low, high @ 1..0x80, ..] => {
+            return Some((u64::from(low & 0x7f) | u64::from(*high) << 7, 2));
+        }
+        _ => {}
+    }
     let mut value = 0;
     for (index, byte) in bytes.iter().take(9).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);

@@ -97,6 +97,7 @@ impl Frames {
         &self.roots
     }
 
+    #[inline]
     fn frame(&mut self) -> Result<Frame> {
         let at = self.at as u64;
         let rest = &self.bytes[self.at..];
@@ -134,6 +135,7 @@ fn check_len(len: u64, at: u64) -> Result<()> {
 impl Iterator for Frames {
     type Item = Result<Frame>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at == self.bytes.len() {
             return None;

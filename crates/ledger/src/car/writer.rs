@@ -228,8 +228,7 @@ impl<'s, S: Sink> CarWriter<'s, S> {
     /// # Errors
     /// The sink's and the sealer's.
     pub fn finish(mut self) -> Result<(S, CarRef)> {
-        self.entries.sort_unstable();
-        let entries = std::mem::take(&mut self.entries);
+        let entries = sorted(&self.entries);
         let mut pages = Vec::new();
         let mut inline = &entries[..];
         if entries.len() > PAGE_ENTRIES {
@@ -268,6 +267,28 @@ impl<'s, S: Sink> CarWriter<'s, S> {
             None => self.frame(block),
         }
     }
+}
+
+/// The entries in order. Digests are as good as random, so eight bytes of each nearly always decide, and
+/// sorting those moves a third of the memory.
+fn sorted(entries: &[[u8; ENTRY_BYTES]]) -> Vec<[u8; ENTRY_BYTES]> {
+    let head = |entry: &[u8; ENTRY_BYTES]| {
+        let head = entry.first_chunk::<8>().expect("an entry has 40 bytes");
+        u64::from_be_bytes(*head)
+    };
+    let mut order: Vec<(u64, u32)> = entries
+        .iter()
+        .enumerate()
+        .map(|(at, entry)| (head(entry), at as u32))
+        .collect();
+    order.sort_unstable_by_key(|(head, _)| *head);
+    let mut sorted: Vec<_> = order.iter().map(|(_, at)| entries[*at as usize]).collect();
+    for run in sorted.chunk_by_mut(|a, b| head(a) == head(b)) {
+        if run.len() > 1 {
+            run.sort_unstable();
+        }
+    }
+    sorted
 }
 
 /// An archive in memory.

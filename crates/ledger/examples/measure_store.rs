@@ -125,8 +125,10 @@ fn measure(bench: &Bench, env: &Env) -> Result<()> {
     })?;
     ledger.close()?;
 
+    // A thread, so that a compaction reads ahead, and no compaction by itself.
     let quiet = Options {
-        background: Background::Off,
+        background: Background::Thread,
+        compact_from: None,
         ..Options::default()
     };
     let ledger = open(env, "bulk", quiet.clone())?;
@@ -150,6 +152,36 @@ fn measure(bench: &Bench, env: &Env) -> Result<()> {
     let report = bench.row("compact", bytes, || ledger.compact())?;
     println!("  {report:?}");
     ledger.close()?;
+
+    let parallel = open(env, "bulks", quiet.clone())?;
+    bench.row("bulk of 100 by 16 threads", count * 4, || {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16)
+                .map(|thread| {
+                    let ledger = &parallel;
+                    scope.spawn(move || {
+                        for bulk in (thread..count.div_ceil(25)).step_by(16) {
+                            let range = bulk * 100..(bulk + 1) * 100;
+                            let writes = range.map(|n| BulkWrite::Put(key(n), document(n)));
+                            ledger.bulk(writes.collect())?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+                thread.join().expect("a writer does not panic")
+            };
+            threads.into_iter().try_for_each(join)
+        })
+    })?;
+    let bytes = parallel.stats().car_bytes;
+    let buffer = vec![7_u8; bytes as usize];
+    bench.row("  copy and hash as many bytes once", bytes, || {
+        Ok(sha256(&buffer.clone()))
+    })?;
+    bench.row("compact", bytes, || parallel.compact())?;
+    parallel.close()?;
 
     let ledger = bench.row("open", 1, || open(env, "bulk", quiet.clone()))?;
     bench.row("  first get", 1, || ledger.get(&key(count / 2)))?;

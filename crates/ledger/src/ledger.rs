@@ -8,8 +8,9 @@ use crate::compaction::{Compaction, CompactionReport, Strategy};
 use crate::core::{Core, View};
 use crate::document::Document;
 use crate::error::{Error, Result};
+use crate::names::{check_id, check_name, uuid_v7};
 use crate::options::{Background, Options};
-use crate::reading::{AllDocs, Conflict, History, MAX_ID_BYTES, Page};
+use crate::reading::{AllDocs, Conflict, History, Page};
 use crate::snapshot::Snapshot;
 use crate::store::{Edit, OpenStats, ScopedBlobs, Store};
 use crate::subscribe::{Subscribers, Subscription};
@@ -51,35 +52,6 @@ pub enum BulkWrite {
     Put(String, Document),
     /// Deletes a document, whether it is there or not.
     Delete(String),
-}
-
-/// The state of an open ledger in figures.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Events over its life.
-    pub commits: u64,
-    /// Compactions and prunes over its life.
-    pub compactions: u64,
-    /// Live CARs.
-    pub cars: usize,
-    /// Their bytes.
-    pub car_bytes: u64,
-    /// Replaced CARs that are still there, for a snapshot or until the next collection.
-    pub replaced_cars: usize,
-    /// Redirect files.
-    pub redirect_files: usize,
-    /// Old names that they resolve.
-    pub redirects: u64,
-    /// Edits that opening would have to read from the journal.
-    pub journal_edits: u64,
-    /// Journal files.
-    pub journal_files: usize,
-    /// Bytes in the block cache.
-    pub cache_bytes: u64,
-    /// Open snapshots.
-    pub snapshots: usize,
-    /// Why the last background work failed, if it did.
-    pub last_background_error: Option<String>,
 }
 
 /// What a ledger looked like at some moment: heads, and the names of the CARs that held them. It may be
@@ -183,7 +155,7 @@ impl Ledger {
     /// durable.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for an id over [`MAX_ID_BYTES`] or a document over a block;
+    /// [`Error::TooLarge`] for an id over [`MAX_ID_BYTES`](crate::MAX_ID_BYTES) or a document over a block;
     /// [`Error::Stopped`] after a failed write; the store's.
     pub fn put(&self, id: &str, document: &Document) -> Result<Written> {
         self.write_one(BulkWrite::Put(id.to_string(), document.clone()))
@@ -430,31 +402,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// The ledger in figures.
-    pub fn stats(&self) -> Stats {
-        let core = self.core();
-        let log = core.store.log.lock();
-        let state = &log.state;
-        Stats {
-            commits: state.counters.commits,
-            compactions: state.counters.compactions,
-            cars: state.cars.live().len(),
-            car_bytes: state.cars.live().iter().map(|car| car.meta.bytes).sum(),
-            replaced_cars: state
-                .retired
-                .keys()
-                .filter(|id| !log.forgotten.contains(id))
-                .count(),
-            redirect_files: state.redirects.len(),
-            redirects: state.redirects.iter().map(|file| file.entries).sum(),
-            journal_edits: log.edits,
-            journal_files: log.journals.len(),
-            cache_bytes: core.store.cache.bytes(),
-            snapshots: log.pins.count(),
-            last_background_error: core.signals.last_error(),
-        }
-    }
-
     /// Forgets what is in memory, so that reads come from the store. For measuring and testing.
     pub fn drop_caches(&self) {
         self.core().store.cache.clear();
@@ -505,54 +452,5 @@ impl Core {
         };
         self.submit(Request::Edit(Box::new(move |_| Ok((edit, Vec::new())))))?;
         Ok(())
-    }
-}
-
-fn check_name(name: &str) -> Result<()> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(fine) {
-        return Err(Error::invalid(format!(
-            "{name:?} is no name for a ledger: take 1 to 100 of a-z, A-Z, 0-9, '-', '_' and '.', not starting with '.'"
-        )));
-    }
-    Ok(())
-}
-
-fn check_id(id: &str) -> Result<()> {
-    if id.is_empty() {
-        return Err(Error::invalid("an empty id cannot be deleted"));
-    }
-    if id.len() > MAX_ID_BYTES {
-        return Err(Error::TooLarge {
-            what: "bytes of an id",
-            size: id.len() as u64,
-            limit: MAX_ID_BYTES as u64,
-        });
-    }
-    Ok(())
-}
-
-fn uuid_v7(ms: u64, one: u64, two: u64) -> String {
-    let high = (ms << 16) | 0x7000 | (one & 0x0fff);
-    let low = (two & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xffff,
-        high & 0xffff,
-        low >> 48,
-        low & 0xffff_ffff_ffff
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::uuid_v7;
-
-    #[test]
-    fn a_new_id_is_a_uuid_of_version_7_in_the_order_of_time() {
-        let id = uuid_v7(0x0198_0000_0001, u64::MAX, 5);
-        assert_eq!(id, "01980000-0001-7fff-8000-000000000005");
-        assert!(id < uuid_v7(0x0198_0000_0002, 0, 0));
     }
 }

@@ -23,9 +23,9 @@ pub enum Background {
 pub struct Options {
     /// A commit whose blocks pass this many bytes becomes a group of CARs. Default 1 MiB.
     pub car_bytes: usize,
-    /// Compactions write CARs of at most about this many bytes; each is built in memory. Default 8 MiB.
+    /// Compactions write CARs of at most about this many bytes; each is built in memory. Default 4 MiB.
     pub compacted_car_bytes: usize,
-    /// Decoded blocks in memory, in bytes. Default 16 MiB.
+    /// Decoded blocks in memory, in bytes. Default 8 MiB.
     pub cache_bytes: u64,
     /// A journal file is left for the next one from this size on, in bytes. Default 16 MiB.
     pub journal_bytes: u64,
@@ -56,8 +56,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             car_bytes: 1 << 20,
-            compacted_car_bytes: 8 << 20,
-            cache_bytes: 16 << 20,
+            compacted_car_bytes: 4 << 20,
+            cache_bytes: 8 << 20,
             journal_bytes: 16 << 20,
             checkpoint_edits: 1024,
             compact_from: Some(100),

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-/// The longest id, in bytes.
-pub const MAX_ID_BYTES: usize = 4096;
+pub use crate::clock::MAX_ID_BYTES;
 
 /// What [`all_docs`](crate::Ledger::all_docs) shall list. All of them, ascending, by default.
 #[derive(Debug, Clone)]

@@ -99,7 +99,14 @@ impl Compaction {
         let run = self.core.store.log.lock().state.counters.next_run;
         let heads = self.core.view().heads.clone();
         let sealer = self.core.store.sealer();
-        let mut output = Output::new(&self.core.store, sealer.as_ref(), heads, self.level, run);
+        let mut output = Output::new(
+            &self.core.store,
+            sealer.as_ref(),
+            heads,
+            self.level,
+            run,
+            self.report.captured_bytes,
+        );
         let copied = self.copy_into(strategy, &kept, &mut output);
         let (outputs, totals) = output.into_parts();
         self.outputs = outputs;

@@ -26,6 +26,8 @@ pub struct Output<'a> {
     heads: Vec<Cid>,
     level: u8,
     run: u64,
+    /// Bytes set aside for a CAR.
+    room: usize,
     writer: Option<CarWriter<'a, Vec<u8>>>,
     seen: HashSet<Cid, HashAddresses>,
     finished: Vec<Segment<CarId, CarMeta>>,
@@ -48,13 +50,17 @@ impl<'a> Output<'a> {
         heads: Vec<Cid>,
         level: u8,
         run: u64,
+        captured_bytes: u64,
     ) -> Self {
+        let limit = store.options.compacted_car_bytes;
+        let room = usize::try_from(captured_bytes).unwrap_or(limit).min(limit) + (64 << 10);
         Self {
             store,
             seal: sealer.map(|sealer| sealer as &dyn Seal),
             heads,
             level,
             run,
+            room,
             writer: None,
             seen: HashSet::default(),
             finished: Vec::new(),
@@ -119,7 +125,11 @@ impl<'a> Output<'a> {
                 parents: self.heads.clone(),
                 cars: self.finished.iter().map(|car| car.id).collect(),
             };
-            self.writer = Some(CarWriter::new(Vec::new(), &header.block(), self.seal)?);
+            self.writer = Some(CarWriter::new(
+                Vec::with_capacity(self.room),
+                &header.block(),
+                self.seal,
+            )?);
         }
         Ok(self.writer.as_mut().expect("it was just begun"))
     }

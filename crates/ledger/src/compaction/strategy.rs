@@ -5,10 +5,12 @@ use super::output::Output;
 use crate::block::{Block, Cid, Codec};
 use crate::crypto::{KeyId, key_of};
 use crate::error::{Error, Result};
+use crate::options::Background;
 use crate::store::{CarId, CarMeta, OpenCar, Segment, Store};
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 /// A way to compact.
 pub trait Strategy: Send + Sync + Debug {
@@ -116,43 +118,70 @@ impl<'a> Captured<'a> {
     /// # Errors
     /// The first of `take`; [`Error::Corrupt`] for a block whose bytes do not have its hash.
     pub fn for_each(&self, mut take: impl FnMut(CapturedBlock<'_>) -> Result<()>) -> Result<()> {
-        for car in &self.cars {
-            let mut places = self.store.cars.places(car)?;
-            places.sort_unstable_by_key(|place| place.offset);
-            let bytes = self.store.cars.read_whole(car)?;
-            for place in places {
-                let damaged = |what: &str| {
-                    let place = format!("byte {} of CAR {}", place.offset, car.id);
-                    Error::corrupt(place, what)
-                };
-                let (start, len) = (place.offset as usize, place.length as usize);
-                let end = start.checked_add(len).filter(|end| *end <= bytes.len());
-                let end = end.ok_or_else(|| damaged("its index names bytes past its end"))?;
-                let stored = bytes.slice(start..end);
-                let (cid, key) = match car.meta.sealed {
-                    false => (place.cid, None),
-                    true => {
-                        let cid = Cid::of(Codec::RAW, &stored);
-                        // The address stands in front of the bytes.
-                        if !bytes[..start].ends_with(&cid.to_bytes()) {
-                            return Err(damaged("a block does not have the hash of its address"));
-                        }
-                        let place = format!("a block of CAR {}", car.id);
-                        (cid, Some(key_of(&place, &stored)?))
-                    }
-                };
-                if key.is_none() && !cid.matches(&stored) {
-                    return Err(damaged("a block does not have the hash of its address"));
-                }
-                take(CapturedBlock {
-                    store: self.store,
-                    cid: place.cid,
-                    stored: Block { cid, bytes: stored },
-                    key,
-                })?;
-            }
+        if self.store.options.background != Background::Thread {
+            // One thread: under simulation the same calls come in the same order.
+            return self
+                .cars
+                .iter()
+                .try_for_each(|car| self.checked(car)?.into_iter().try_for_each(&mut take));
         }
-        Ok(())
+        // The next CARs are read and checked while this one's blocks are being written.
+        std::thread::scope(|scope| {
+            let (send, receive) = sync_channel(1);
+            scope.spawn(move || {
+                for car in &self.cars {
+                    let checked = self.checked(car);
+                    let failed = checked.is_err();
+                    if send.send(checked).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            for checked in receive {
+                checked?.into_iter().try_for_each(&mut take)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The blocks of a CAR, checked, in the order in which they lie there.
+    fn checked(&self, car: &OpenCar) -> Result<Vec<CapturedBlock<'a>>> {
+        let mut places = self.store.cars.places(car)?;
+        places.sort_unstable_by_key(|place| place.offset);
+        let bytes = self.store.cars.read_whole(car)?;
+        let mut blocks = Vec::with_capacity(places.len());
+        for place in places {
+            let damaged = |what: &str| {
+                let place = format!("byte {} of CAR {}", place.offset, car.id);
+                Error::corrupt(place, what)
+            };
+            let (start, len) = (place.offset as usize, place.length as usize);
+            let end = start.checked_add(len).filter(|end| *end <= bytes.len());
+            let end = end.ok_or_else(|| damaged("its index names bytes past its end"))?;
+            let stored = bytes.slice(start..end);
+            let (cid, key) = match car.meta.sealed {
+                false => (place.cid, None),
+                true => {
+                    let cid = Cid::of(Codec::RAW, &stored);
+                    // The address stands in front of the bytes.
+                    if !bytes[..start].ends_with(&cid.to_bytes()) {
+                        return Err(damaged("a block does not have the hash of its address"));
+                    }
+                    let place = format!("a block of CAR {}", car.id);
+                    (cid, Some(key_of(&place, &stored)?))
+                }
+            };
+            if key.is_none() && !cid.matches(&stored) {
+                return Err(damaged("a block does not have the hash of its address"));
+            }
+            blocks.push(CapturedBlock {
+                store: self.store,
+                cid: place.cid,
+                stored: Block { cid, bytes: stored },
+                key,
+            });
+        }
+        Ok(blocks)
     }
 
     /// How many captured blocks that are kept are not in the output, and one of them.

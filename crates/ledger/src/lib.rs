@@ -4,6 +4,46 @@
 //! will, and a ledger is synced through any folder or bucket without a server between.
 #![forbid(unsafe_code)]
 
+mod background;
+pub mod block;
+pub mod car;
+pub mod cbor;
+mod changes;
+pub mod clock;
+mod compaction;
+mod core;
+pub mod crypto;
+mod document;
 pub mod error;
+mod ledger;
+pub mod merge;
+mod names;
+mod options;
+pub mod prolly;
+mod prune;
+mod reading;
+mod snapshot;
+mod stats;
+pub mod store;
+mod subscribe;
+mod transfer;
+mod varint;
+mod verify;
+mod writes;
 
+pub use block::{Block, Blocks, Cid, Codec, Staged};
+pub use changes::{ChangedDoc, Changes, Clock, Since};
+pub use compaction::{
+    Captured, CapturedBlock, Compaction, CompactionReport, Content, Full, Output, Strategy,
+};
+pub use document::{Document, ID_FIELD};
 pub use error::{Error, Result};
+pub use ledger::{BulkWrite, Ledger, MAX_BULK, Meta, Written};
+pub use options::{Background, Options};
+pub use prune::{Keep, PruneReport};
+pub use reading::{AllDocs, Conflict, History, MAX_ID_BYTES, Page, Row, Version};
+pub use snapshot::Snapshot;
+pub use stats::Stats;
+pub use subscribe::Subscription;
+pub use transfer::ImportReport;
+pub use verify::VerifyReport;

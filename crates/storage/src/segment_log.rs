@@ -7,7 +7,7 @@
 //! I/O here; [`ManifestStore`](crate::ManifestStore) makes the value durable.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A live segment: its name and what its owner keeps about it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -127,10 +127,11 @@ impl<I: Ord + Clone + std::fmt::Debug, M> SegmentLog<I, M> {
         capture: &Capture<I>,
         outputs: Vec<Segment<I, M>>,
     ) -> Result<(), ReplaceError<I>> {
-        for id in &capture.ids {
-            if self.get(id).is_none() {
-                return Err(ReplaceError::Gone(id.clone()));
-            }
+        // Sets, so that a capture of many thousands is swapped within a moment.
+        let captured: BTreeSet<&I> = capture.ids.iter().collect();
+        let live: BTreeSet<&I> = self.live.iter().map(|segment| &segment.id).collect();
+        if let Some(gone) = capture.ids.iter().find(|id| !live.contains(id)) {
+            return Err(ReplaceError::Gone(gone.clone()));
         }
         for (at, output) in outputs.iter().enumerate() {
             self.check_fresh(&output.id)?;
@@ -141,12 +142,11 @@ impl<I: Ord + Clone + std::fmt::Debug, M> SegmentLog<I, M> {
         let first = self
             .live
             .iter()
-            .position(|segment| capture.ids.contains(&segment.id))
+            .position(|segment| captured.contains(&segment.id))
             .unwrap_or(self.live.len());
         self.version += 1;
         let to: Vec<I> = outputs.iter().map(|output| output.id.clone()).collect();
-        self.live
-            .retain(|segment| !capture.ids.contains(&segment.id));
+        self.live.retain(|segment| !captured.contains(&segment.id));
         self.live.splice(first..first, outputs);
         for id in &capture.ids {
             self.redirects.insert(id.clone(), to.clone());
@@ -224,7 +224,8 @@ impl<I: Ord + Clone + std::fmt::Debug, M> SegmentLog<I, M> {
 
     /// Takes out replaced segments whose blobs are deleted, and where their names led.
     pub fn remove_retired(&mut self, ids: &[I]) {
-        self.retired.retain(|retired| !ids.contains(&retired.id));
+        let gone: BTreeSet<&I> = ids.iter().collect();
+        self.retired.retain(|retired| !gone.contains(&retired.id));
         self.forget_redirects(ids);
     }
 

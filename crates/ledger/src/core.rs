@@ -1,0 +1,102 @@
+//! The inside of an open ledger, shared by its handles, its snapshots and its thread.
+
+use crate::background::Signals;
+use crate::block::Cid;
+use crate::clock::Event;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::subscribe::Subscribers;
+use crate::writes::Queue;
+use parking_lot::RwLock;
+use std::sync::Arc;
+
+/// What readers see: the newest head, published once it is durable.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) heads: Vec<Cid>,
+    pub(crate) event: Option<Event>,
+    /// Why the head's event cannot be read, if it cannot: every read says so. Files can be verified
+    /// all the same.
+    pub(crate) unreadable: Option<Error>,
+}
+
+impl View {
+    pub(crate) fn new(heads: Vec<Cid>, event: Option<Event>) -> Self {
+        Self {
+            heads,
+            event,
+            unreadable: None,
+        }
+    }
+
+    /// The head's event; `None` before the first commit.
+    pub(crate) fn event(&self) -> Result<Option<Event>> {
+        match &self.unreadable {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.event),
+        }
+    }
+
+    /// The head. There is one at most: every edit that brings heads merges them.
+    pub(crate) fn head(&self) -> Option<Cid> {
+        self.heads.first().copied()
+    }
+}
+
+/// The inside of an open ledger.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) store: Arc<Store>,
+    pub(crate) queue: Queue,
+    pub(crate) view: RwLock<Arc<View>>,
+    pub(crate) subscribers: Subscribers,
+    pub(crate) author: Vec<u8>,
+    pub(crate) signals: Arc<Signals>,
+    /// One compaction or prune at a time in this process; another process is kept out by the lock.
+    pub(crate) compacting: parking_lot::Mutex<()>,
+    /// Where the last page of changes ended.
+    pub(crate) walk: parking_lot::Mutex<Option<crate::changes::Walk>>,
+}
+
+impl Core {
+    /// How the thread is woken.
+    pub(crate) fn signals_handle(&self) -> Arc<Signals> {
+        self.signals.clone()
+    }
+
+    /// What readers see now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.read().clone()
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.store.env.clock.now().0 / 1000
+    }
+
+    /// Refuses heads of a replica that has not seen what was pruned here: the merge would need it.
+    pub(crate) fn check_not_behind(&self, heads: &[Cid]) -> Result<()> {
+        let floor = self.store.log.lock().state.floor.clone();
+        let Some(floor) = floor else { return Ok(()) };
+        for boundary in &floor.clock {
+            let knows = match crate::clock::knows(&*self.store, heads, boundary) {
+                Ok(knows) => knows,
+                // It leads to what was dropped.
+                Err(error) if error.is_missing_block() => false,
+                Err(error) => return Err(error),
+            };
+            if !knows {
+                return Err(Error::BehindPrune {
+                    floor: clock_text(&floor.clock),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A clock in words.
+pub(crate) fn clock_text(clock: &[Cid]) -> String {
+    let events: Vec<String> = clock.iter().map(Cid::to_string).collect();
+    events.join("+")
+}

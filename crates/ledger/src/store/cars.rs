@@ -1,0 +1,410 @@
+//! The CARs that blocks are read from: the live ones, and replaced ones that somebody may still read.
+//!
+//! A block is found through the index at the end of its CAR. The indexes of small CARs (commits,
+//! mostly) are read once, when a block is first looked for, into one table; large CARs keep their index
+//! in pages of which a lookup reads one. Nothing is read before a block is asked for.
+
+use super::cache::{BlockCache, HashAddresses, Slot};
+use super::car_ref::{CarId, CarMeta, Location, car_name};
+use super::journal::journal_name;
+use crate::block::{Block, Cid, Codec};
+use crate::car::{CarIndex, IndexPage, Location as Place, Lookup};
+use crate::crypto::{KeyRing, key_of};
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use quick_cache::sync::Cache;
+use siltstone_storage::{BlobReader, Blobs, Wait};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// Bytes of the address of a raw block.
+const RAW_CID: usize = 36;
+/// Files that are kept open for reading.
+const OPEN_FILES: usize = 256;
+
+/// A CAR, its index once it was read.
+#[derive(Debug)]
+pub(crate) struct OpenCar {
+    pub(crate) id: CarId,
+    pub(crate) meta: CarMeta,
+    index: OnceLock<Arc<CarIndex>>,
+}
+
+type Table = HashMap<Cid, (Arc<OpenCar>, Place), HashAddresses>;
+
+type Paged = Arc<Vec<Arc<OpenCar>>>;
+
+#[derive(Debug, Default)]
+struct Known {
+    by_id: HashMap<CarId, Arc<OpenCar>, HashAddresses>,
+    /// The blocks of the small CARs whose index was read.
+    table: Table,
+    /// CARs whose index was not read yet.
+    unread: Vec<Arc<OpenCar>>,
+    /// CARs with an index in pages.
+    paged: Paged,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum FileKey {
+    Journal(u64),
+    Car(CarId),
+}
+
+/// All CARs that blocks are read from.
+pub(crate) struct Cars {
+    blobs: Arc<dyn Blobs>,
+    keys: Option<Arc<KeyRing>>,
+    known: RwLock<Known>,
+    files: Cache<FileKey, Arc<dyn BlobReader>>,
+    /// One thread reads indexes at a time.
+    reading: Mutex<()>,
+}
+
+impl fmt::Debug for Cars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cars")
+            .field("blobs", &self.blobs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cars {
+    pub(crate) fn new(blobs: Arc<dyn Blobs>, keys: Option<Arc<KeyRing>>) -> Self {
+        Self {
+            blobs,
+            keys,
+            known: RwLock::default(),
+            files: Cache::new(OPEN_FILES),
+            reading: Mutex::default(),
+        }
+    }
+
+    /// Blocks may be read from this CAR from now on.
+    pub(crate) fn add(&self, id: CarId, meta: CarMeta) {
+        let car = Arc::new(OpenCar {
+            id,
+            meta,
+            index: OnceLock::new(),
+        });
+        let mut known = self.known.write();
+        known.by_id.insert(id, car.clone());
+        known.unread.push(car);
+    }
+
+    /// Nobody reads from these CARs any more.
+    pub(crate) fn remove(&self, ids: &[CarId]) {
+        let mut known = self.known.write();
+        for id in ids {
+            known.by_id.remove(id);
+            self.files.remove(&FileKey::Car(*id));
+        }
+        let gone = |car: &Arc<OpenCar>| ids.contains(&car.id);
+        known.unread.retain(|car| !gone(car));
+        Arc::make_mut(&mut known.paged).retain(|car| !gone(car));
+        let by_id = std::mem::take(&mut known.by_id);
+        known
+            .table
+            .retain(|_, (car, _)| by_id.contains_key(&car.id));
+        known.by_id = by_id;
+    }
+
+    /// A CAR that blocks may be read from.
+    pub(crate) fn get(&self, id: &CarId) -> Option<Arc<OpenCar>> {
+        self.known.read().by_id.get(id).cloned()
+    }
+
+    /// Lets go of a journal file that will be deleted.
+    pub(crate) fn close_journal(&self, number: u64) {
+        self.files.remove(&FileKey::Journal(number));
+    }
+
+    /// A block, checked against its address.
+    pub(crate) fn read(&self, cid: &Cid, cache: &BlockCache) -> Result<Bytes> {
+        // A CAR may be replaced and deleted between finding and reading; its replacement is there then.
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let Some((car, place)) = self.find(cid, cache)? else {
+                return Err(Error::MissingBlock { cid: *cid });
+            };
+            match self.read_at(&car, &place) {
+                Err(Error::Storage(gone)) if gone.is_not_found() && attempts < 4 => {
+                    if self.get(&car.id).is_some() {
+                        return Err(Error::MissingBlock { cid: *cid });
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Where a block is.
+    fn find(&self, cid: &Cid, cache: &BlockCache) -> Result<Option<(Arc<OpenCar>, Place)>> {
+        let (found, paged, all_read) = self.look(cid);
+        if found.is_some() {
+            return Ok(found);
+        }
+        if let Some(found) = self.find_in_pages(&paged, cid, cache)? {
+            return Ok(Some(found));
+        }
+        if all_read {
+            return Ok(None);
+        }
+        self.read_indexes()?;
+        let (found, paged, _) = self.look(cid);
+        match found {
+            Some(found) => Ok(Some(found)),
+            None => self.find_in_pages(&paged, cid, cache),
+        }
+    }
+
+    fn look(&self, cid: &Cid) -> (Option<(Arc<OpenCar>, Place)>, Paged, bool) {
+        let known = self.known.read();
+        match known.table.get(cid) {
+            Some(found) => (Some(found.clone()), Paged::default(), true),
+            None => (None, known.paged.clone(), known.unread.is_empty()),
+        }
+    }
+
+    /// Newest first: what is looked for is mostly young.
+    fn find_in_pages(
+        &self,
+        paged: &[Arc<OpenCar>],
+        cid: &Cid,
+        cache: &BlockCache,
+    ) -> Result<Option<(Arc<OpenCar>, Place)>> {
+        for car in paged.iter().rev() {
+            let Some(index) = car.index.get() else {
+                continue;
+            };
+            match index.lookup(cid) {
+                Lookup::At(place) => return Ok(Some((car.clone(), place))),
+                Lookup::Absent => {}
+                Lookup::OnPage(page) => {
+                    if let Some(place) = self.page(car, &page, cache)?.lookup(cid) {
+                        return Ok(Some((car.clone(), place)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn page(&self, car: &OpenCar, page: &Place, cache: &BlockCache) -> Result<Arc<IndexPage>> {
+        let key = page_key(car, page);
+        if let Some(Slot::Page(found)) = cache.get(&key) {
+            return Ok(found);
+        }
+        let found = Arc::new(self.read_page(car, page)?);
+        cache.insert(key, Slot::Page(found.clone()));
+        Ok(found)
+    }
+
+    /// A page of an index. Its place carries the address of its first entry, not its own: that one
+    /// stands in front of its bytes.
+    fn read_page(&self, car: &OpenCar, page: &Place) -> Result<IndexPage> {
+        let front = u64::from(page.offset).saturating_sub(RAW_CID as u64);
+        let framed = self.read_bytes(car, front, RAW_CID + page.length as usize)?;
+        let bytes = framed.slice(RAW_CID..);
+        if framed[..RAW_CID] != Cid::of(Codec::RAW, &bytes).to_bytes() {
+            return Err(damaged(car, page));
+        }
+        let place = format!("a page of the index of CAR {}", car.id);
+        match car.meta.sealed {
+            true => IndexPage::decode(self.unseal(&place, &bytes)?.bytes),
+            false => IndexPage::decode(bytes),
+        }
+    }
+
+    /// Reads the indexes that were not read yet.
+    fn read_indexes(&self) -> Result<()> {
+        let _one_at_a_time = self.reading.lock();
+        let unread = self.known.read().unread.clone();
+        let mut read = Vec::with_capacity(unread.len());
+        for car in &unread {
+            match self.index(car) {
+                Ok(index) => read.push((car.clone(), index)),
+                // Replaced and deleted meanwhile.
+                Err(Error::Storage(gone)) if gone.is_not_found() && self.get(&car.id).is_none() => {
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut known = self.known.write();
+        for (car, index) in read {
+            if !known.by_id.contains_key(&car.id) {
+                continue;
+            }
+            let before = known.unread.len();
+            known.unread.retain(|other| other.id != car.id);
+            if known.unread.len() == before {
+                continue;
+            }
+            if index.pages().next().is_none() {
+                let places = index
+                    .entries()
+                    .map(|place| (place.cid, (car.clone(), place)));
+                known.table.extend(places);
+            } else {
+                let _ = car.index.set(index);
+                Arc::make_mut(&mut known.paged).push(car);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of the places of a CAR that was just written, so that its index need not be read.
+    pub(crate) fn note_places(&self, id: &CarId, places: impl IntoIterator<Item = Place>) {
+        let mut known = self.known.write();
+        let Some(car) = known.by_id.get(id).cloned() else {
+            return;
+        };
+        known.unread.retain(|other| other.id != *id);
+        let places = places
+            .into_iter()
+            .map(|place| (place.cid, (car.clone(), place)));
+        known.table.extend(places);
+    }
+
+    /// The index of a CAR.
+    pub(crate) fn index(&self, car: &OpenCar) -> Result<Arc<CarIndex>> {
+        if let Some(index) = car.index.get() {
+            return Ok(index.clone());
+        }
+        let length = car.meta.bytes.saturating_sub(car.meta.index_offset);
+        let bytes = self.read_bytes(car, car.meta.index_offset, length as usize)?;
+        let bytes = match car.meta.sealed {
+            true => {
+                self.unseal(&format!("the index of CAR {}", car.id), &bytes)?
+                    .bytes
+            }
+            false => bytes,
+        };
+        Ok(Arc::new(CarIndex::decode(&bytes)?))
+    }
+
+    /// Every block of a CAR and where it is; pages of the index are not among them.
+    pub(crate) fn places(&self, car: &OpenCar) -> Result<Vec<Place>> {
+        let index = self.index(car)?;
+        let mut places: Vec<Place> = index.entries().collect();
+        for page in index.pages() {
+            places.extend(self.read_page(car, &page)?.entries());
+        }
+        Ok(places)
+    }
+
+    /// The bytes of a block at a place, checked against its address.
+    pub(crate) fn read_at(&self, car: &OpenCar, place: &Place) -> Result<Bytes> {
+        let bytes = self.read_bytes(car, u64::from(place.offset), place.length as usize)?;
+        if !car.meta.sealed {
+            if !place.cid.matches(&bytes) {
+                return Err(damaged(car, place));
+            }
+            return Ok(bytes);
+        }
+        let block = self.unseal(&format!("block {} in CAR {}", place.cid, car.id), &bytes)?;
+        match block.cid == place.cid {
+            true => Ok(block.bytes),
+            false => Err(damaged(car, place)),
+        }
+    }
+
+    /// Opens an envelope.
+    pub(crate) fn unseal(&self, place: &dyn std::fmt::Display, envelope: &[u8]) -> Result<Block> {
+        match &self.keys {
+            Some(keys) => keys.open_envelope(place, envelope),
+            None => Err(Error::Undecryptable {
+                place: place.to_string(),
+                key: key_of(place, envelope)?.to_string(),
+                what: "the ledger is open without a key ring; open it with one",
+            }),
+        }
+    }
+
+    /// The bytes of a whole CAR, as they are, unchecked.
+    pub(crate) fn read_whole(&self, car: &OpenCar) -> Result<Bytes> {
+        self.read_bytes(car, 0, car.meta.bytes as usize)
+    }
+
+    /// As [`Cars::read_whole`], from the store and not from a file that was opened before.
+    pub(crate) fn read_anew(&self, car: &OpenCar) -> Result<Bytes> {
+        let (name, offset) = match car.meta.location {
+            Location::File => (car_name(&car.id), 0),
+            Location::Journal { number, offset } => (journal_name(number), offset),
+        };
+        let file = self.blobs.open(&name)?;
+        if car.meta.location == Location::File && file.size() != car.meta.bytes {
+            return Err(Error::corrupt(
+                format!("CAR {}", car.id),
+                format!(
+                    "it has {} bytes and should have {}",
+                    file.size(),
+                    car.meta.bytes
+                ),
+            ));
+        }
+        Ok(file.read(offset, car.meta.bytes as usize, Wait::Allowed)?)
+    }
+
+    /// Bytes of a CAR, as they are, unchecked.
+    pub(crate) fn read_bytes(&self, car: &OpenCar, offset: u64, len: usize) -> Result<Bytes> {
+        let end = offset.checked_add(len as u64);
+        if end.is_none_or(|end| end > car.meta.bytes) {
+            return Err(Error::corrupt(
+                format!("CAR {}", car.id),
+                format!(
+                    "{len} bytes at {offset} are past its end at {}",
+                    car.meta.bytes
+                ),
+            ));
+        }
+        match car.meta.location {
+            Location::File => {
+                let file = self.file(FileKey::Car(car.id), car.meta.bytes)?;
+                Ok(file.read(offset, len, Wait::Allowed)?)
+            }
+            Location::Journal { number, offset: at } => {
+                let end = at + offset + len as u64;
+                let file = self.file(FileKey::Journal(number), end)?;
+                Ok(file.read(at + offset, len, Wait::Allowed)?)
+            }
+        }
+    }
+
+    /// An open file that has at least `end` bytes: a journal grows after it was opened.
+    fn file(&self, key: FileKey, end: u64) -> Result<Arc<dyn BlobReader>> {
+        if let Some(file) = self.files.get(&key)
+            && file.size() >= end
+        {
+            return Ok(file);
+        }
+        let file = match key {
+            FileKey::Journal(number) => self.blobs.open(&journal_name(number))?,
+            FileKey::Car(id) => self.blobs.open_sized(&car_name(&id), end)?,
+        };
+        self.files.insert(key, file.clone());
+        Ok(file)
+    }
+}
+
+/// What a page is cached under: an address that no block has.
+fn page_key(car: &OpenCar, page: &Place) -> Cid {
+    let mut digest = *car.id.digest();
+    for (byte, offset) in digest.iter_mut().zip(page.offset.to_le_bytes()) {
+        *byte ^= offset;
+    }
+    Cid::from_digest(Codec::CAR, digest)
+}
+
+fn damaged(car: &OpenCar, place: &Place) -> Error {
+    Error::corrupt(
+        format!(
+            "block {} at byte {} of CAR {}",
+            place.cid, place.offset, car.id
+        ),
+        "its bytes do not have the hash of its address",
+    )
+}

@@ -1,0 +1,34 @@
+//! How a ledger lies in its store: a manifest, a journal, CARs.
+//!
+//! ```text
+//! manifest/<number>.manifest   the state: log of CARs, heads, redirect files, notes (numbered, fenced)
+//! journal/<number>.journal     edits since, with the CARs of their commits
+//! car/<cid>.car                what compactions wrote, and what came from elsewhere
+//! redirect/<number>.redirect   where the names of replaced CARs lead
+//! ```
+
+mod cache;
+mod car_ref;
+mod cars;
+mod core;
+mod journal;
+mod open;
+mod redirects;
+mod scope;
+mod state;
+mod upkeep;
+
+pub(crate) use cache::HashAddresses;
+pub(crate) use car_ref::car_name;
+pub use car_ref::{CarId, CarMeta, Location};
+pub(crate) use cars::OpenCar;
+pub(crate) use core::{NewCar, Store, pack};
+pub(crate) use journal::Journal;
+pub use journal::Position;
+pub use open::OpenStats;
+pub use redirects::RedirectFile;
+pub(crate) use redirects::{add as add_redirects, load as load_redirects};
+pub use scope::ScopedBlobs;
+pub(crate) use siltstone_storage::Segment;
+pub use state::{Edit, Floor, State};
+pub use state::{Misfit, Swap};

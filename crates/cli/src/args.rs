@@ -107,6 +107,8 @@ pub(crate) enum Command {
     Txn(commands::txn::TxnArgs),
     /// JSON documents by path: read, write, watch, travel back, branch off
     Tree(commands::tree::TreeArgs),
+    /// Local-first ledgers: content-addressed, encrypted documents that merge
+    Ledger(commands::ledger::LedgerArgs),
     /// Collaborative lists: edit, look back, sync with other copies
     List(commands::list::ListArgs),
     /// Collaborative texts: edit by file, look back, sync with other copies

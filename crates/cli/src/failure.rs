@@ -81,6 +81,7 @@ impl Failure {
 }
 
 fn code_of(error: &siltstone::Error) -> u8 {
+    use siltstone::ledger::Error as Ledger;
     use siltstone::list::Error as List;
     use siltstone::trees::Error as Tree;
     use siltstone_kv::Error as Kv;
@@ -108,6 +109,14 @@ fn code_of(error: &siltstone::Error) -> u8 {
             Tree::WatchGone { .. } => 7,
             _ => 1,
         },
+        siltstone::Error::Ledger(error) => match error {
+            Ledger::Invalid { .. } | Ledger::UnsupportedCid { .. } | Ledger::KeyRing { .. } => 2,
+            Ledger::NotFound { .. } | Ledger::Pruned { .. } => 3,
+            Ledger::MissingBlock { .. } | Ledger::Corrupt { .. } => 4,
+            Ledger::CompactionLost => 5,
+            _ => 1,
+        },
+        siltstone::Error::UnknownLedger { .. } => 3,
         siltstone::Error::ListName { .. } | siltstone::Error::ListKind { .. } => 2,
         siltstone::Error::UnknownList { .. } => 3,
         siltstone::Error::ListDamaged { .. } => 4,

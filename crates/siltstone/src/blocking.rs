@@ -2,6 +2,7 @@
 
 pub use crate::backups::Backups;
 use crate::error::{Error, Result};
+use crate::ledgers::Ledgers;
 use crate::lists::Lists;
 use crate::location::Location;
 use crate::wait::key_range;
@@ -329,6 +330,11 @@ impl Database {
         Trees::of(&self.kv)
     }
 
+    /// The ledgers: to list, open, create and drop them.
+    pub fn ledgers(&self) -> Ledgers {
+        Ledgers::of(&self.kv)
+    }
+
     /// The stored lists and texts: to list, open, create and drop them.
     pub fn lists(&self) -> Lists {
         Lists::of(&self.kv, self.location.absolute())
@@ -402,6 +408,7 @@ impl Database {
     /// # Errors
     /// The flush's; what was acknowledged is safe all the same.
     pub fn close(&self) -> Result<()> {
+        self.ledgers().close()?;
         Ok(self.kv.close()?)
     }
 }

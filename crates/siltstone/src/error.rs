@@ -16,6 +16,17 @@ pub enum Error {
     /// A list's or a text's.
     #[error(transparent)]
     List(siltstone_list::Error),
+    /// A ledger's.
+    #[error(transparent)]
+    Ledger(#[from] siltstone_ledger::Error),
+    /// A ledger that is not there.
+    #[error("there is no ledger called {name}; there are: {known}")]
+    UnknownLedger {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
     /// A list that is not there.
     #[error("there is no list or text called {name}; there are: {known}")]
     UnknownList {

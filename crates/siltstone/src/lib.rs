@@ -25,6 +25,7 @@
 //!   same commits and transactions
 //! - [`Database::lists`]: collaborative lists and texts, stored with their history, that sync with
 //!   other copies; [`Lists::commit`]: their edits in a transaction with everything else
+//! - [`blocking::Database::ledgers`]: local-first ledgers of content-addressed, encrypted documents
 //! - [`Database::changes`]: every commit with what it wrote, as it happens
 //!
 //! [`Database`] is for asynchronous programs (Tokio), [`blocking::Database`] for all others; both
@@ -39,6 +40,7 @@ mod database;
 mod error;
 mod ingest;
 mod keyspace;
+pub mod ledgers;
 pub mod lists;
 mod location;
 mod reader;
@@ -67,6 +69,7 @@ pub use siltstone_kv::{
     RestoreStats, Savepoint, ScanOptions, ScanStats, SegmentId, Source, Stats, TableMeta, Totals,
     Touched, VerifyReport, Version, WalRecovery, inspect,
 };
+pub use siltstone_ledger as ledger;
 pub use siltstone_list as list;
 pub use siltstone_storage::{Blobs, Env, Error as StorageError, StoreKind, Timestamp};
 pub use siltstone_tree::{

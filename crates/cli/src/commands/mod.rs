@@ -18,6 +18,7 @@ pub(crate) mod ingest;
 pub(crate) mod init;
 pub(crate) mod keep_log;
 pub(crate) mod keyspace;
+pub(crate) mod ledger;
 pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod put;
@@ -44,6 +45,7 @@ pub(crate) fn run(command: Command, session: &mut Session) -> Result<()> {
         Command::Merge(args) => merge::run(&args, session),
         Command::Txn(args) => txn::run(&args, session),
         Command::Tree(args) => tree::run(&args, session),
+        Command::Ledger(args) => ledger::run(&args, session),
         Command::List(args) => list::run_list(&args, session),
         Command::Text(args) => list::run_text(&args, session),
         Command::Changes(args) => changes::run(&args, session),

@@ -5,9 +5,41 @@ use super::pattern::Step;
 use crate::error::{Error, Result};
 use std::fmt::{self, Write};
 
+/// Characters of ASCII that a name may have without quotes.
+const BARE: [bool; 128] = {
+    let mut bare = [true; 128];
+    let (with_meaning, mut at) = (b".[]{}()'\"\\*/, \x7f", 0);
+    while at < with_meaning.len() {
+        bare[with_meaning[at] as usize] = false;
+        at += 1;
+    }
+    let mut control = 0;
+    while control < 0x20 {
+        bare[control] = false;
+        control += 1;
+    }
+    bare
+};
+
 /// True for a character that a name may have without quotes.
 fn is_bare(c: char) -> bool {
-    !(c.is_whitespace() || c.is_control() || ".[]{}()'\"\\*/,".contains(c))
+    match BARE.get(c as usize) {
+        Some(bare) => *bare,
+        None => !(c.is_whitespace() || c.is_control()),
+    }
+}
+
+/// How many bytes a name without quotes has at the start of `text`.
+fn bare_len(text: &str) -> usize {
+    let bare = |&byte: &u8| byte < 128 && BARE[usize::from(byte)];
+    let ascii = text.bytes().take_while(bare).count();
+    match text.as_bytes().get(ascii) {
+        Some(128..) => {
+            let rest = &text[ascii..];
+            ascii + rest.find(|c| !is_bare(c)).unwrap_or(rest.len())
+        }
+        _ => ascii,
+    }
 }
 
 /// Prints one step.
@@ -169,7 +201,7 @@ impl Reader<'_> {
             return self.quoted(quote);
         }
         let rest = &self.text[self.at..];
-        let len = rest.find(|c| !is_bare(c)).unwrap_or(rest.len());
+        let len = bare_len(rest);
         if len == 0 {
             return self.fail(format!("{what} is missing (write '' for an empty one)"));
         }

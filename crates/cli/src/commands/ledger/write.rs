@@ -8,7 +8,7 @@ use crate::session::Session;
 use clap::Args;
 use serde_json::Value;
 use siltstone::ledger::{BulkWrite, Document, Ledger, Written};
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 
 /// Documents of stdin that one event takes.
 const BULK: usize = 1_000;
@@ -26,6 +26,9 @@ pub(super) struct PutArgs {
     /// Documents of stdin that are one commit, all or none
     #[arg(long, value_name = "N", default_value_t = BULK, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     bulk: usize,
+    /// Print the id of each document of stdin as its write becomes durable
+    #[arg(long)]
+    ack: bool,
 }
 
 /// Arguments of `delete`.
@@ -58,6 +61,17 @@ fn parse(text: &str) -> Result<Value> {
 fn put_lines(args: &PutArgs, opening: &Opening, session: &mut Session) -> Result<()> {
     let bar = progress::bar(session, "put", 0, progress::Unit::Items);
     let mut put = 0;
+    let acknowledge = |written: Vec<Written>| -> Result<()> {
+        if args.ack {
+            // Not through a buffer: whoever counts may kill this process at any moment.
+            let mut out = std::io::stdout().lock();
+            for written in written {
+                let said = writeln!(out, "{}", written.id).and_then(|()| out.flush());
+                said.map_err(|error| Failure::io("stdout", &error))?;
+            }
+        }
+        Ok(())
+    };
     opening.make(&args.name, session, |ledger| {
         let mut bulk = Vec::new();
         for (number, line) in std::io::stdin().lock().lines().enumerate() {
@@ -72,13 +86,14 @@ fn put_lines(args: &PutArgs, opening: &Opening, session: &mut Session) -> Result
             bulk.push(BulkWrite::Put(id.unwrap_or_default().to_owned(), document));
             if bulk.len() == args.bulk {
                 put += bulk.len();
-                ledger.bulk(std::mem::take(&mut bulk)).map_err(failed)?;
+                let written = ledger.bulk(std::mem::take(&mut bulk));
+                acknowledge(written.map_err(failed)?)?;
                 bar.set_position(put as u64);
             }
         }
         if !bulk.is_empty() {
             put += bulk.len();
-            ledger.bulk(bulk).map_err(failed)?;
+            acknowledge(ledger.bulk(bulk).map_err(failed)?)?;
         }
         Ok(())
     })?;

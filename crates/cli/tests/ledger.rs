@@ -1,0 +1,220 @@
+//! Ledgers on the command line: documents, history, copies that merge, keys, damage, and a writer
+//! that is killed.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod common;
+
+use common::Db;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+
+#[test]
+fn documents_are_put_read_listed_and_looked_back_at() {
+    let db = Db::new();
+    db.run(&["ledger", "put", "notes", "sand", "{\"grain\": 0.2}"])
+        .ok()
+        .says("sand\n")
+        .notes(&["clock bafy"]);
+    let first = db.run(&["ledger", "clock", "notes"]).ok().out;
+    let lines = b"{\"_id\": \"silt\", \"grain\": 0.02}\n\n{\"_id\": \"clay\", \"grain\": 0.002}\n";
+    db.feed(&["ledger", "put", "notes"], lines)
+        .ok()
+        .notes(&["2 documents put"]);
+    db.run(&["ledger", "put", "notes", "sand", "{\"grain\": 1}"])
+        .ok();
+    db.run(&["ledger", "delete", "notes", "clay"]).ok();
+    let sand = db.run(&["ledger", "get", "notes", "sand"]).ok();
+    assert_eq!(sand.objects()[0]["grain"], 1);
+    let then = ["ledger", "get", "notes", "sand", "--at", first.trim()];
+    assert_eq!(db.run(&then).ok().objects()[0]["grain"], 0.2);
+    let all = db.run(&["ledger", "all", "notes"]).ok();
+    let ids: Vec<_> = all
+        .objects()
+        .iter()
+        .map(|row| row["_id"].to_string())
+        .collect();
+    assert_eq!(ids, ["\"sand\"", "\"silt\""]);
+    db.run(&["ledger", "all", "notes", "--ids", "--reverse", "--deleted"])
+        .ok()
+        .says("silt\nsand\nclay\n");
+    let changes = db
+        .run(&["ledger", "changes", "notes", "--since", first.trim()])
+        .ok();
+    let changes = changes.objects();
+    assert_eq!(changes.last().unwrap()["_deleted"], true);
+    assert_eq!(changes.len(), 3);
+    let history = db.run(&["ledger", "history", "notes", "sand"]).ok().out;
+    assert_eq!(history.lines().count(), 2);
+    assert!(history.starts_with('*') && history.contains("{\"grain\":0.2}"));
+    // What is not there, and what cannot be.
+    db.run(&["ledger", "get", "notes", "clay"])
+        .fails(3, &["clay"]);
+    db.run(&["ledger", "get", "nope", "x"])
+        .fails(3, &["nope", "notes"]);
+    db.run(&["ledger", "put", "notes", "x", "7"])
+        .fails(2, &["object"]);
+    db.feed(&["ledger", "put", "notes"], b"{}\n{\n")
+        .fails(2, &["line 2", "JSON"]);
+    db.run(&["ledger", "names"]).ok().says("notes\n");
+    db.run(&["ledger", "drop", "notes"]).ok();
+    db.run(&["ledger", "names"]).ok().says("");
+}
+
+#[test]
+fn compaction_and_pruning_keep_the_documents_and_say_what_they_did() {
+    let db = Db::new();
+    for version in 0..6 {
+        let lines: String = (0..20)
+            .map(|id| format!("{{\"_id\": \"d{id:02}\", \"version\": {version}}}\n"))
+            .collect();
+        db.feed(&["ledger", "put", "log", "--bulk", "5"], lines.as_bytes())
+            .ok();
+    }
+    let before = db.run(&["ledger", "all", "log"]).ok().out;
+    let compacted = db.run(&["ledger", "compact", "log", "--json"]).ok();
+    assert_eq!(compacted.objects()[0]["captured_cars"], 24);
+    db.run(&["ledger", "compact", "log"])
+        .ok()
+        .notes(&["nothing to compact"]);
+    let history = ["ledger", "history", "log", "d07"];
+    assert_eq!(db.run(&history).ok().out.lines().count(), 6);
+    db.run(&["ledger", "prune", "log", "--keep-versions", "4"])
+        .ok()
+        .notes(&["dropped"]);
+    db.run(&["ledger", "prune", "log"]).fails(2, &["required"]);
+    db.run(&["ledger", "verify", "log"])
+        .ok()
+        .notes(&["nothing wrong"]);
+    assert_eq!(db.run(&["ledger", "all", "log"]).ok().out, before);
+    assert!(db.run(&history).ok().out.lines().count() < 6);
+    let stats = db.run(&["ledger", "stats", "log"]).ok().out;
+    assert!(stats.contains("archives") && stats.contains("redirects"));
+}
+
+#[test]
+fn copies_merge_by_an_exported_file_and_tell_their_conflicts() {
+    let (a, b) = (Db::new(), Db::new());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes.car");
+    let file = file.to_str().unwrap();
+    a.run(&["ledger", "put", "notes", "both", "{\"by\": \"a\"}"])
+        .ok();
+    a.run(&["ledger", "put", "notes", "mine", "{}"]).ok();
+    b.run(&["ledger", "put", "notes", "both", "{\"by\": \"b\"}"])
+        .ok();
+    a.run(&["ledger", "export", "notes", file]).ok();
+    b.run(&["ledger", "import", "notes", file]).ok();
+    b.run(&["ledger", "export", "notes", file]).ok();
+    a.run(&["ledger", "import", "notes", file]).ok();
+    let (clock, all) = (["ledger", "clock", "notes"], ["ledger", "all", "notes"]);
+    assert_eq!(a.run(&clock).ok().out, b.run(&clock).ok().out);
+    assert_eq!(a.run(&all).ok().out, b.run(&all).ok().out);
+    let conflicts = a.run(&["ledger", "conflicts", "notes", "--json"]).ok();
+    let conflict = &conflicts.objects()[0];
+    assert_eq!(conflict["id"], "both");
+    assert_ne!(conflict["kept"], conflict["lost"][0]);
+    // The next put settles it.
+    a.run(&["ledger", "put", "notes", "both", "{\"by\": \"c\"}"])
+        .ok();
+    a.run(&["ledger", "conflicts", "notes"])
+        .ok()
+        .notes(&["no conflicts"]);
+    a.run(&["ledger", "import", "notes", "/nowhere.car"])
+        .fails(1, &["/nowhere.car"]);
+    fs::write(file, b"no archive").unwrap();
+    a.run(&["ledger", "import", "notes", file])
+        .fails(4, &["notes.car"]);
+}
+
+#[test]
+fn an_encrypted_ledger_needs_its_keys_and_old_ones_go_on_opening() {
+    let db = Db::new();
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.json");
+    let keys = keys.to_str().unwrap();
+    db.run(&["ledger", "new", "vault", "--keys", keys]).ok();
+    let put = |id: &str| {
+        let document = format!("{{\"secret\": \"quartz {id}\"}}");
+        db.run(&["ledger", "put", "vault", id, &document, "--keys", keys])
+            .ok();
+    };
+    put("one");
+    db.run(&["ledger", "keys", "rotate", "--keys", keys]).ok();
+    put("two");
+    let shown = db.run(&["ledger", "keys", "show", "--keys", keys]).ok().out;
+    assert_eq!(shown.lines().count(), 2);
+    db.run(&["ledger", "compact", "vault", "--keys", keys]).ok();
+    for id in ["one", "two"] {
+        let got = db.run(&["ledger", "get", "vault", id, "--keys", keys]).ok();
+        assert_eq!(got.objects()[0]["secret"], format!("quartz {id}"));
+    }
+    db.run(&["ledger", "get", "vault", "one"])
+        .fails(1, &["cannot be decrypted", "key"]);
+    db.run(&["ledger", "verify", "vault", "--files"]).ok();
+    for file in db.files("ledger/vault/car") {
+        let bytes = fs::read(file).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"quartz"));
+    }
+    db.run(&["ledger", "keys", "show"]).fails(2, &["--keys"]);
+    db.run(&["ledger", "new", "other", "--keys", "/nowhere/keys"])
+        .fails(2, &["/nowhere/keys"]);
+}
+
+#[test]
+fn a_flipped_byte_is_found_and_named() {
+    let db = Db::new();
+    let lines: String = (0..50).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+    db.feed(&["ledger", "put", "log", "--bulk", "10"], lines.as_bytes())
+        .ok();
+    db.run(&["ledger", "compact", "log"]).ok();
+    let car = db
+        .files("ledger/log/car")
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|extension| extension == "car"))
+        .unwrap();
+    let mut bytes = fs::read(&car).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&car, bytes).unwrap();
+    let name = car.file_stem().unwrap().to_str().unwrap();
+    db.run(&["ledger", "verify", "log"])
+        .fails(4, &["problem", "log"]);
+    let verified = db.run(&["ledger", "verify", "log"]).code(4).out;
+    assert!(verified.contains(name), "{verified}");
+}
+
+#[test]
+fn a_writer_that_is_killed_loses_no_document_it_acknowledged() {
+    let db = Db::new();
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let mut child = db.spawn(&["ledger", "put", "log", "--bulk", "1", "--ack"]);
+        let mut input = child.stdin.take().unwrap();
+        let feeder = std::thread::spawn(move || {
+            // Until the pipe breaks.
+            for number in 0.. {
+                let line = format!("{{\"_id\": \"{round}-{number:06}\", \"n\": {number}}}\n");
+                if input.write_all(line.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        acknowledged.extend(lines.by_ref().take(10 + round * 7).map(Result::unwrap));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it said before it died counts too.
+        acknowledged.extend(lines.map_while(Result::ok));
+        feeder.join().unwrap();
+        let listed = db.run(&["ledger", "all", "log", "--ids"]).ok().out;
+        let listed: BTreeSet<_> = listed.lines().collect();
+        let lost = acknowledged.iter().find(|id| !listed.contains(id.as_str()));
+        assert_eq!(lost, None);
+        // At most the one under way was not acknowledged.
+        assert!(listed.len() <= acknowledged.len() + round + 1);
+        db.run(&["ledger", "verify", "log"]).ok();
+    }
+    assert!(acknowledged.len() >= 82);
+}

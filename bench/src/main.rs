@@ -1,7 +1,7 @@
 //! Side-by-side benchmarks: the same workloads on Siltstone and on others of its kind.
 //!
 //! `kv` compares embedded databases, `list` libraries of collaborative texts and lists; `tree`
-//! measures document trees, etcd beside them. Each runs
+//! measures document trees, etcd beside them, and `ledger` ledgers beside Fireproof. Each runs
 //! every workload on every engine, each pair in a process of its own, and prints a table. See
 //! README.md for what is measured, how the engines are set up and how fair it is.
 #![deny(unsafe_code)]
@@ -17,8 +17,10 @@ mod driver;
 mod engine;
 mod engines;
 mod error;
+mod figure;
 mod job;
 mod latency;
+mod ledger;
 mod list;
 mod probe;
 mod report;
@@ -59,6 +61,8 @@ enum Cmd {
     /// Document trees: durable and buffered patches, subtrees now and in the past, watches, history
     /// thinned by compaction; etcd beside it where it can be.
     Tree(tree::Options),
+    /// Ledgers: documents put, read, listed, compacted and grown; @fireproof/core on Node beside it.
+    Ledger(ledger::Options),
     /// Runs one job in this process and prints its results (used by `kv`).
     #[command(hide = true)]
     RunJob {
@@ -68,6 +72,12 @@ enum Cmd {
     /// Runs one job in this process and prints its results (used by `list`).
     #[command(hide = true)]
     RunListJob {
+        /// The job as JSON.
+        job: String,
+    },
+    /// Runs one job in this process and prints its results (used by `ledger`).
+    #[command(hide = true)]
+    RunLedgerJob {
         /// The job as JSON.
         job: String,
     },
@@ -85,6 +95,8 @@ fn main() -> ExitCode {
         Cmd::List(options) => list::run(&options),
         Cmd::RunJob { job } => run_job(&job),
         Cmd::RunListJob { job } => list::run_job(&job),
+        Cmd::Ledger(options) => ledger::run(&options),
+        Cmd::RunLedgerJob { job } => ledger::run_job(&job),
         Cmd::Tree(options) => tree::run(&options),
         Cmd::RunTreeJob { job } => tree::run_job(&job),
     };

@@ -3,8 +3,8 @@
 //! compiler.
 
 use super::Job;
-use super::row::Row;
 use super::work::Result;
+use crate::figure::Row;
 
 /// Whether this build can drive it.
 pub(crate) const BUILT: bool = cfg!(feature = "etcd");

@@ -1,10 +1,9 @@
 //! `tree`: versioned JSON documents by path. The peer is etcd, for the one thing both do: durable
 //! writes of single keys by many clients. All else is measured against the goals of the tree itself.
 //!
-//! - [`work`]: the workloads; [`etcd`]: the peer, started and driven; [`row`]: results
+//! - [`work`]: the workloads; [`etcd`]: the peer, started and driven
 
 mod etcd;
-mod row;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -15,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::child;
 use crate::error::{Error, Result};
+use crate::figure::{self, Row};
 use crate::report::json_lines;
-use row::Row;
 
 /// A child that takes longer is stuck.
 const CHILD_LIMIT: Duration = Duration::from_secs(1800);
@@ -116,9 +115,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         rounds.push(rows);
     }
-    let mut rows = row::medians(&rounds);
-    row::compare(&mut rows);
-    print!("{}", row::table(&rows));
+    let mut rows = figure::medians(&rounds);
+    figure::compare(&mut rows);
+    print!("{}", figure::table(&rows));
     if let Some(path) = &options.json {
         std::fs::write(path, json_lines(&rows))
             .map_err(|source| Error::io(format!("write {}", path.display()), source))?;

@@ -11,8 +11,8 @@ use siltstone::{
     WatchFrom,
 };
 
-use super::row::{Goal, Row};
 use super::{Job, Workload};
+use crate::figure::{Goal, Row};
 use crate::latency::Latencies;
 use crate::probe;
 

@@ -1,4 +1,4 @@
-//! One line of results: a figure, what is wanted of it, and whether it is there.
+//! One line of results of `tree` and `ledger`: a figure, what is wanted of it, and whether it is there.
 
 use std::fmt::Write;
 
@@ -14,6 +14,8 @@ pub(crate) enum Goal {
     AtMost(f64),
     /// So many times the peer's or more.
     TimesPeer(f64),
+    /// At most this part of the peer's.
+    PartOfPeer(f64),
     /// Only shown.
     None,
 }
@@ -80,6 +82,7 @@ impl Row {
             Goal::AtLeast(least) => Some(self.value >= least),
             Goal::AtMost(most) => Some(self.value <= most),
             Goal::TimesPeer(times) => self.ratio_to_peer.map(|ratio| ratio >= times),
+            Goal::PartOfPeer(part) => self.ratio_to_peer.map(|ratio| ratio <= part),
             Goal::None => None,
         }
     }
@@ -151,11 +154,12 @@ pub(crate) fn table(rows: &[Row]) -> String {
         };
         let ratio = row
             .ratio_to_peer
-            .map_or_else(String::new, |ratio| format!("{ratio:.2}x"));
+            .map_or_else(String::new, |ratio| format!("{}x", number(ratio)));
         let goal = match row.goal {
             Goal::AtLeast(least) => format!("at least {}", number(least)),
             Goal::AtMost(most) => format!("at most {}", number(most)),
             Goal::TimesPeer(times) => format!("at least {times}x"),
+            Goal::PartOfPeer(part) => format!("at most {part}x"),
             Goal::None => String::new(),
         };
         let met = match row.is_met() {

@@ -21,6 +21,7 @@ mod names;
 mod options;
 pub mod prolly;
 mod prune;
+pub mod race;
 mod reading;
 mod snapshot;
 mod stats;

@@ -156,6 +156,10 @@ fn only_canonical_bytes_are_taken() {
         (b"\xbf\xff", "no end"),
         (b"\xa1\x61a\xc1\x01", "another tag"),
         (b"\xa1\x61a\xd8\x2a\x41\x00", "an empty link"),
+        (
+            b"\xa1\x61a\xd8\x2a\x46\x00\x01\x71\x12\x00\x07",
+            "bytes behind a CID",
+        ),
         (b"\xa1\x01\x01", "a key that is a number"),
         (b"\xa1\x61\xff\x01", "text that is not UTF-8"),
         (

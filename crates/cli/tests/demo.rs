@@ -69,3 +69,32 @@ fn the_demo_speaks_to_machines_too() {
     assert_eq!(last["ok"], true);
     assert!(last["recovered"].as_u64().unwrap() >= last["acknowledged"].as_u64().unwrap());
 }
+
+#[test]
+fn the_ledger_demo_loses_with_the_naive_swap_and_never_with_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("ledger");
+    let dir = dir.to_str().unwrap();
+    let demo = |more: &[&str]| {
+        let args = ["demo", "ledger", "--dir", dir, "--documents", "60"];
+        Ran::of(command().args(args).args(more).output().unwrap())
+    };
+    let ran = demo(&[]).ok();
+    for word in [
+        "an acknowledged commit is lost",
+        "a published meta leads to nothing",
+        "T1  ",
+        "nothing lost, nothing dangling",
+        "opened again: all there, verified",
+    ] {
+        assert!(
+            ran.out.contains(word),
+            "{word:?} is missing in\n{}",
+            ran.out
+        );
+    }
+    let listed = ["--db", dir, "ledger", "all", "demo", "--ids"];
+    let listed = Ran::of(command().args(listed).output().unwrap()).ok();
+    assert_eq!(listed.out.lines().count(), 60);
+    demo(&[]).fails(1, &["is not an empty folder"]);
+}

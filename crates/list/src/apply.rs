@@ -68,6 +68,10 @@ impl<C: Content> Doc<C> {
             && self.pending.is_empty()
         {
             // Most messages: nothing waits that it could free, and nothing beside it could free it.
+            if self.take_lone(sessions, part)? {
+                applied.transactions = 1;
+                return Ok(applied);
+            }
             let mut incoming = incoming(part);
             if let Some(missing) = self.take_in(&mut incoming, &mut applied)? {
                 self.park(missing, incoming)?;
@@ -451,7 +455,7 @@ impl<C: Content> Doc<C> {
         }
     }
 
-    fn new_entry(&mut self, log: u32, count: u32, backward: bool) -> Entry {
+    pub(crate) fn new_entry(&mut self, log: u32, count: u32, backward: bool) -> Entry {
         self.arrive(log);
         let entry = Entry::shown(self.births.elems(), count);
         if backward && count > 1 {
@@ -472,7 +476,7 @@ impl<C: Content> Doc<C> {
         }
     }
 
-    fn take_insert(&mut self, entry: Entry, parent: Elem, side: Side, log: u32) {
+    pub(crate) fn take_insert(&mut self, entry: Entry, parent: Elem, side: Side, log: u32) {
         let free = match side {
             _ if parent == NONE => self.births.elems() == 0,
             Side::Right => !self.has_right(parent),

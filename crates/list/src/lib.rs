@@ -46,6 +46,7 @@ mod id;
 mod incoming;
 mod list;
 mod log;
+mod lone;
 mod order;
 mod outgoing;
 mod packed;

@@ -141,6 +141,11 @@ impl Cars {
         }
     }
 
+    /// Whether a block is here.
+    pub(crate) fn holds(&self, cid: &Cid, cache: &BlockCache) -> Result<bool> {
+        Ok(self.find(cid, cache)?.is_some())
+    }
+
     /// Where a block is.
     fn find(&self, cid: &Cid, cache: &BlockCache) -> Result<Option<(Arc<OpenCar>, Place)>> {
         let (found, paged, all_read) = self.look(cid);

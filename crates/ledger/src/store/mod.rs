@@ -19,11 +19,12 @@ mod state;
 mod upkeep;
 
 pub(crate) use cache::HashAddresses;
-pub(crate) use car_ref::car_name;
+pub(crate) use car_ref::{car_name, car_of_name};
 pub use car_ref::{CarId, CarMeta, Location};
 pub(crate) use cars::OpenCar;
 pub(crate) use core::{NewCar, Store, pack};
 pub(crate) use journal::Journal;
+pub(crate) use journal::frame::checksum;
 pub use journal::Position;
 pub use open::OpenStats;
 pub use redirects::RedirectFile;

@@ -291,7 +291,7 @@ impl Core {
         }
         let merged = self.merge_in(journal, &view, cars, foreign);
         if merged.is_err() {
-            self.store.cars.remove(&ids);
+            self.store.cars.take_back(&ids);
         }
         let head = merged?;
         self.subscribers.tell_foreign(self, &view.heads, head)?;

@@ -273,7 +273,9 @@ fn encrypted_replicas_exchange_envelopes_and_who_has_no_key_is_told_which() {
     };
     let a = in_memory(&MemBlobs::new(), sealed("a"));
     let b = in_memory(&MemBlobs::bucket(), sealed("b"));
-    (0..2000).for_each(|n| put(&a, n));
+    let write = |n| siltstone_ledger::BulkWrite::Put(key(n), numbered(n));
+    a.bulk((0..2000).map(write).collect()).unwrap();
+    put(&a, 1);
     a.compact().unwrap();
     put(&b, 5000);
     let (at_a, at_b) = (attach(&a), attach(&b));

@@ -302,8 +302,8 @@ impl Run<'_> {
             let found = store.resolve_all(&names, &live, &listed);
             match found {
                 Ok(found) => wanted.retain(|car| !found.contains_key(&car.id())),
-                // A redirect file was merged into another meanwhile: what is fetched twice does no harm.
-                Err(error) if is_gone(&error) => {}
+                // What is fetched twice does no harm.
+                Err(Error::Stale { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -14,6 +14,9 @@ use crate::store::{CarId, CarMeta, RedirectFile, Segment, car_name, car_of_name}
 use siltstone_storage::PutOutcome;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How often it begins anew when compactions come between.
+const ATTEMPTS: u32 = 4;
+
 /// The log at one moment.
 struct Log {
     live: Vec<Segment<CarId, CarMeta>>,
@@ -25,6 +28,17 @@ struct Log {
 impl Run<'_> {
     /// Sends what is missing there and publishes a meta if it says anything new.
     pub(super) fn push(&mut self) -> Result<()> {
+        for _ in 1..ATTEMPTS {
+            match self.push_once() {
+                // A compaction came between.
+                Err(Error::Stale { .. }) => self.check_attached()?,
+                other => return other,
+            }
+        }
+        self.push_once()
+    }
+
+    fn push_once(&mut self) -> Result<()> {
         // What it pins can be read to the end, whatever is compacted meanwhile.
         let held = Snapshot::of_now(self.core.clone());
         let log = {

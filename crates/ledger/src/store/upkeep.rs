@@ -5,7 +5,7 @@ use super::car_ref::{CarId, Location, car_name};
 use super::core::Store;
 use super::journal::journal_name;
 use super::redirects::{RedirectFile, redirect_number};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use siltstone_storage::Error as StoreError;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -122,6 +122,9 @@ impl Store {
 
     /// As [`Store::resolve`], for many names, reading each redirect file once. Names that lead nowhere
     /// are left out.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] when `listed` was overtaken by a compaction; damage.
     pub(crate) fn resolve_all(
         &self,
         names: &BTreeSet<CarId>,
@@ -130,7 +133,15 @@ impl Store {
     ) -> Result<BTreeMap<CarId, Vec<CarId>>> {
         let mut leads = super::redirects::Leads::new();
         for file in listed {
-            leads.extend(super::redirects::load(&*self.env.blobs, file)?);
+            match super::redirects::load(&*self.env.blobs, file) {
+                Ok(loaded) => leads.extend(loaded),
+                Err(error) if error.is_not_found() => {
+                    return Err(Error::Stale {
+                        what: "redirect files were merged meanwhile".into(),
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         let mut found = BTreeMap::new();
         for name in names {

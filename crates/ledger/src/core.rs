@@ -95,7 +95,13 @@ impl Core {
     /// Refuses heads that do not know the boundary of a prune.
     pub(crate) fn check_know_floor(&self, heads: &[Cid], floor: &Floor) -> Result<()> {
         for boundary in &floor.clock {
-            let knows = match crate::clock::knows(&*self.store, heads, boundary) {
+            // What a boundary has merged may be dropped, so it is looked for itself first.
+            let reached = crate::clock::reaches(&*self.store, heads, boundary);
+            let knows = match reached {
+                Ok(false) => crate::clock::knows(&*self.store, heads, boundary),
+                other => other,
+            };
+            let knows = match knows {
                 Ok(knows) => knows,
                 // It leads to what was dropped.
                 Err(error) if error.is_missing_block() => false,

@@ -124,8 +124,15 @@ impl Core {
                 Err(error) if error.is_missing_block() => return Ok(false),
                 other => drop(other?),
             }
-            if !crate::clock::knows(&*self.store, &view.heads, event)? {
-                return Ok(false);
+            // What a merge has merged may be pruned, so it is looked for itself first.
+            if crate::clock::reaches(&*self.store, &view.heads, event)? {
+                continue;
+            }
+            match crate::clock::knows(&*self.store, &view.heads, event) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) if error.is_missing_block() => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
         Ok(true)

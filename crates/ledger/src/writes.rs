@@ -266,11 +266,7 @@ impl Core {
     }
 
     /// Takes the CARs of another replica in and merges its heads with ours.
-    fn take_in(
-        &self,
-        journal: &mut MutexGuard<'_, Journal>,
-        mut foreign: Foreign,
-    ) -> Answer {
+    fn take_in(&self, journal: &mut MutexGuard<'_, Journal>, mut foreign: Foreign) -> Answer {
         self.store.check_writable()?;
         let view = self.view();
         let floor = self.store.log.lock().state.floor.clone();

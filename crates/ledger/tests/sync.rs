@@ -105,7 +105,11 @@ fn s16_the_same_key_has_one_winner_and_the_loser_is_in_history_and_conflicts() {
     for ledger in [&a, &b] {
         assert_eq!(ledger.conflicts().unwrap().len(), 1);
         let history = ledger.history("k", 10).unwrap();
-        let mut seen: Vec<_> = history.versions.iter().map(|v| v.document.clone()).collect();
+        let mut seen: Vec<_> = history
+            .versions
+            .iter()
+            .map(|v| v.document.clone())
+            .collect();
         seen.sort_by_key(|document| document.as_ref().map(|d| d.to_json().to_string()));
         assert_eq!(seen, [Some(note("from a")), Some(note("from b"))]);
     }
@@ -160,7 +164,10 @@ fn s18_three_replicas_two_detach_the_third_writes_they_come_back() {
     }
     assert!(a.detach("shared") && b.detach("shared"));
     let detached = at_a.sync();
-    assert!(matches!(detached, Err(Error::Invalid { .. })), "{detached:?}");
+    assert!(
+        matches!(detached, Err(Error::Invalid { .. })),
+        "{detached:?}"
+    );
     (4..30).for_each(|n| put(&c, n));
     c.compact().unwrap();
     put(&a, 40);
@@ -362,8 +369,10 @@ fn a_copy_of_a_ledger_gets_a_name_of_its_own() {
     assert_eq!(a.clock(), copy.clock());
     check(&a, &model(1..4));
     let metas = remote.list("meta/").unwrap();
-    let names: std::collections::BTreeSet<_> =
-        metas.iter().map(|blob| blob.name[5..37].to_string()).collect();
+    let names: std::collections::BTreeSet<_> = metas
+        .iter()
+        .map(|blob| blob.name[5..37].to_string())
+        .collect();
     assert_eq!(names.len(), 2);
 }
 

@@ -83,7 +83,10 @@ fn s21_puts_succeed_while_the_remote_fails_and_the_upload_is_retried_in_order() 
         clock.advance(wait);
     }
     assert!(waits[0] < Duration::from_secs(2) && waits[5] >= Duration::from_secs(32));
-    assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(375)), "{waits:?}");
+    assert!(
+        waits.iter().all(|wait| *wait <= Duration::from_secs(375)),
+        "{waits:?}"
+    );
     // Half of all calls fail: it goes on where it was, each archive before the meta.
     remote.set_plan(FaultPlan {
         seed: 5,
@@ -96,7 +99,10 @@ fn s21_puts_succeed_while_the_remote_fails_and_the_upload_is_retried_in_order() 
         clock.advance(Duration::from_secs(400));
         let _ = at.tick();
         let (cars, metas) = (count(&mem, "car/"), count(&mem, "meta/"));
-        assert!(metas == 0 || cars == 24, "{metas} metas and {cars} archives");
+        assert!(
+            metas == 0 || cars == 24,
+            "{metas} metas and {cars} archives"
+        );
         tries += 1;
         assert!(tries < 1000, "it does not come through");
     }
@@ -135,7 +141,11 @@ fn s21_a_crash_of_remote_or_store_at_every_call_of_a_sync_loses_nothing() {
         let inner: Arc<dyn Blobs> = Arc::new(mem.clone());
         let faulty_remote = FaultyBlobs::new(inner, clock.clone(), FaultPlan::default());
         let at_b = attach(&b, Arc::new(faulty_remote.clone()));
-        let faulty = if at_remote { &faulty_remote } else { &faulty_store };
+        let faulty = if at_remote {
+            &faulty_remote
+        } else {
+            &faulty_store
+        };
         let fault = [Injected::Crash, Injected::ErrorAfter][(number % 2) as usize];
         let at = faulty.calls() + number.div_ceil(2);
         faulty.set_plan(FaultPlan::at(at, fault));
@@ -145,7 +155,10 @@ fn s21_a_crash_of_remote_or_store_at_every_call_of_a_sync_loses_nothing() {
         let (b, _) = simulated(Arc::new(store_b.after_crash(|_| 0)), 3);
         let (a, _) = simulated(Arc::new(store_a.after_crash(|_| 0)), 4);
         put(&a, 5);
-        let (at_a, at_b) = (attach(&a, Arc::new(mem.clone())), attach(&b, Arc::new(mem.clone())));
+        let (at_a, at_b) = (
+            attach(&a, Arc::new(mem.clone())),
+            attach(&b, Arc::new(mem.clone())),
+        );
         settle(&[&at_a, &at_b]);
         assert_eq!(a.clock(), b.clock());
         check(&a, &model([0, 1, 2, 5, 10, 11, 12]));
@@ -168,7 +181,10 @@ fn s25_the_remote_shrinks_after_a_compaction_once_nothing_can_name_the_old_archi
     let local = Arc::new(LocalBlobs::create(folder.path()).unwrap());
     let (a, clock) = simulated(local, 1);
     let (b, _) = simulated(Arc::new(MemBlobs::new()), 2);
-    let (at_a, at_b) = (attach(&a, Arc::new(mem.clone())), attach(&b, Arc::new(mem.clone())));
+    let (at_a, at_b) = (
+        attach(&a, Arc::new(mem.clone())),
+        attach(&b, Arc::new(mem.clone())),
+    );
     for n in 0..60 {
         put(&a, n % 20);
         a.put("same", &numbered(n)).unwrap();
@@ -260,7 +276,9 @@ fn writing_process() {
         };
         let ledger = in_folder(&folder.join(format!("{who}-{device}")), options);
         let remote = Remote::folder("shared", folder.join("remote")).unwrap();
-        let at = ledger.attach(remote.poll(Duration::from_millis(5))).unwrap();
+        let at = ledger
+            .attach(remote.poll(Duration::from_millis(5)))
+            .unwrap();
         for n in 0..25 {
             put(&ledger, who * 1000 + device * 100 + n);
             ledger.put("counter", &numbered(who * 1000 + n)).unwrap();

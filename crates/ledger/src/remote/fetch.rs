@@ -107,7 +107,9 @@ fn check(store: &Store, car: &RemoteCar, bytes: &Bytes) -> Result<()> {
         last = frame.offset;
         frames.insert(frame.offset, frame.block);
     }
-    let index = frames.remove(&last).filter(|_| last == car.car.index_offset);
+    let index = frames
+        .remove(&last)
+        .filter(|_| last == car.car.index_offset);
     let index = index.ok_or_else(|| corrupt("its index is not where its meta says"))?;
     let index = CarIndex::decode(&open(store, car, &index.bytes)?)?;
     let mut entries: Vec<_> = index.entries().collect();

@@ -37,6 +37,9 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// Who is told of progress.
+type Told = dyn Fn(&Progress) + Send + Sync;
+
 /// A remote and how to keep in touch with it.
 #[derive(Clone)]
 pub struct Remote {
@@ -46,7 +49,7 @@ pub struct Remote {
     grace: Duration,
     retry: (Duration, Duration),
     background: bool,
-    progress: Option<Arc<dyn Fn(&Progress) + Send + Sync>>,
+    progress: Option<Arc<Told>>,
 }
 
 impl fmt::Debug for Remote {
@@ -148,9 +151,7 @@ impl fmt::Debug for Inner {
 impl Inner {
     pub(super) fn core(&self) -> Result<Arc<Core>> {
         let core = self.core.upgrade().filter(|_| !self.signals.is_ending());
-        core.ok_or_else(|| {
-            Error::invalid(format!("the remote {:?} is detached", self.remote.name))
-        })
+        core.ok_or_else(|| Error::invalid(format!("the remote {:?} is detached", self.remote.name)))
     }
 
     fn end(&self) {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::store::{CarId, Floor};
 use serde::{Deserialize, Serialize};
 use siltstone_storage::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const VERSION: u8 = 1;
 const REPLICA: &str = "remote/replica";
@@ -18,8 +18,13 @@ const FLOOR: &str = "remote/floor";
 pub(super) struct Note {
     /// The archives that we pushed or were about to, and since when nobody names them.
     pub(super) own: BTreeMap<CarId, Option<Timestamp>>,
+    /// The number of our newest meta.
+    pub(super) published: u64,
     /// The metas that were taken in: the newest of each replica.
     pub(super) applied: BTreeMap<String, u64>,
+    /// Archives that a pull has brought whose heads are still to come: nothing here leads to their
+    /// blocks yet, so a prune may have dropped them again.
+    pub(super) pending: BTreeSet<CarId>,
     /// Archives of our log in whose place others are named in what we publish.
     pub(super) covers: BTreeMap<CarId, Vec<RemoteCar>>,
 }

@@ -89,12 +89,15 @@ impl Run<'_> {
             // Another ledger uses our name: a copy of this one. What it says is another replica's.
             let taken = std::mem::replace(&mut self.replica, self.core.new_replica()?);
             self.known.published = None;
+            self.note.published = 0;
             self.known.old.clear();
             found.insert(taken, BTreeSet::from([newest]));
         }
         self.blind = false;
         self.known.seen.retain(|name, _| found.contains_key(name));
-        self.known.refused.retain(|name, _| found.contains_key(name));
+        self.known
+            .refused
+            .retain(|name, _| found.contains_key(name));
         for (replica, numbers) in found {
             let Some(number) = numbers.last().copied() else {
                 continue;
@@ -128,7 +131,12 @@ impl Run<'_> {
             });
         }
         let bytes = self.blobs.get(&name)?;
-        RemoteMeta::decode(replica, number, &bytes, self.core.store.options.keys.as_deref())
+        RemoteMeta::decode(
+            replica,
+            number,
+            &bytes,
+            self.core.store.options.keys.as_deref(),
+        )
     }
 
     /// Reads our newest meta, and its number if it cannot be ours.
@@ -144,7 +152,8 @@ impl Run<'_> {
             return Ok(None);
         }
         match self.read_meta(&self.replica.clone(), newest) {
-            Ok(meta) if self.core.knows_all(&meta.heads)? => {
+            Ok(meta) if newest <= self.note.published || self.core.knows_all(&meta.heads)? => {
+                self.note.published = newest;
                 self.known.published = Some(meta);
                 Ok(None)
             }
@@ -176,19 +185,15 @@ impl Run<'_> {
         let core = self.core;
         let floor_seen = core.store.log.lock().state.floor.clone();
         let learned = self.newer_floor(meta);
-        self.note.applied.insert(meta.replica.clone(), meta.number);
         if meta.heads.is_empty() || core.knows_all(&meta.heads)? {
             if let Some(floor) = learned {
                 let (key, bytes) = floor_note(&floor)?;
                 core.set_note(&key, bytes)?;
             }
+            self.note.applied.insert(meta.replica.clone(), meta.number);
             return Ok(());
         }
-        let taken = self.take_heads(meta, floor_seen, learned);
-        if taken.is_err() {
-            self.note.applied.remove(&meta.replica);
-        }
-        taken
+        self.take_heads(meta, floor_seen, learned)
     }
 
     fn take_heads(
@@ -198,7 +203,7 @@ impl Run<'_> {
         learned: Option<Floor>,
     ) -> Result<()> {
         let core = self.core;
-        let wanted = self.missing(&meta.cars, &floor_seen)?;
+        let wanted = self.missing(&meta.cars)?;
         // Where a floor may refuse the heads, nothing is kept before they are taken.
         let floors = floor_seen.is_some() || core.learned_floor().is_some();
         let mut progress = Progress {
@@ -210,37 +215,38 @@ impl Run<'_> {
         let mut written: Vec<CarId> = Vec::new();
         let mut cars: Vec<NewCar> = Vec::new();
         let mut waiting = 0;
-        let mut fetch_all = || -> Result<()> {
-            for car in &wanted {
-                self.check_attached()?;
-                let (car, bytes) = self.fetch_or_replacement(car)?;
-                progress.cars += 1;
-                progress.bytes += bytes.len() as u64;
-                waiting += bytes.len() as u64;
-                let journaled = !floors && bytes.len() <= SMALL;
-                if !journaled {
-                    written.push(car.id());
-                    core.store.env.blobs.put(&car_name(&car.id()), &bytes)?;
-                }
-                if !cars.iter().any(|new| new.car.cid == car.id()) {
-                    cars.push(NewCar {
-                        car: car.car,
-                        bytes: journaled.then_some(bytes),
-                        sealed: car.sealed,
-                    });
-                }
-                if !floors && waiting >= KEEP_EVERY {
-                    waiting = 0;
-                    self.keep_cars(&mut cars, &floor_seen)?;
-                }
-                self.at.tell(&progress);
+        let fetched = wanted.iter().try_for_each(|car| -> Result<()> {
+            self.check_attached()?;
+            let (car, bytes) = self.fetch_or_replacement(car)?;
+            progress.cars += 1;
+            progress.bytes += bytes.len() as u64;
+            waiting += bytes.len() as u64;
+            let journaled = !floors && bytes.len() <= SMALL;
+            if !journaled {
+                written.push(car.id());
+                core.store.env.blobs.put(&car_name(&car.id()), &bytes)?;
             }
-            if !floors {
+            if !cars.iter().any(|new| new.car.cid == car.id()) {
+                cars.push(NewCar {
+                    car: car.car,
+                    bytes: journaled.then_some(bytes),
+                    sealed: car.sealed,
+                });
+            }
+            if !floors && waiting >= KEEP_EVERY {
+                waiting = 0;
                 self.keep_cars(&mut cars, &floor_seen)?;
             }
+            self.at.tell(&progress);
             Ok(())
-        };
-        let fetched = fetch_all();
+        });
+        let fetched = fetched.and_then(|()| match floors {
+            true => Ok(()),
+            false => self.keep_cars(&mut cars, &floor_seen),
+        });
+        let before = self.note.clone();
+        self.note.pending.clear();
+        self.note.applied.insert(meta.replica.clone(), meta.number);
         let taken = fetched.and_then(|()| {
             let mut notes = vec![self.note.kept(&self.at.remote.name)?];
             notes.extend(learned.as_ref().map(floor_note).transpose()?);
@@ -253,6 +259,7 @@ impl Run<'_> {
             }))
         });
         if let Err(error) = taken {
+            self.note = before;
             core.store.delete_unlisted(&written);
             return Err(error);
         }
@@ -264,12 +271,14 @@ impl Run<'_> {
     }
 
     /// Makes archives part of the log, before the heads that need them.
-    fn keep_cars(&self, cars: &mut Vec<NewCar>, floor_seen: &Option<Floor>) -> Result<()> {
+    fn keep_cars(&mut self, cars: &mut Vec<NewCar>, floor_seen: &Option<Floor>) -> Result<()> {
         if cars.is_empty() {
             return Ok(());
         }
+        self.note.pending.extend(cars.iter().map(|new| new.car.cid));
         self.core.submit(Request::Foreign(Foreign {
             cars: std::mem::take(cars),
+            notes: vec![self.note.kept(&self.at.remote.name)?],
             floor_seen: Some(floor_seen.clone()),
             ..Foreign::default()
         }))?;
@@ -287,18 +296,22 @@ impl Run<'_> {
     }
 
     /// The archives whose content is not here.
-    fn missing(&self, cars: &[RemoteCar], floor: &Option<Floor>) -> Result<Vec<RemoteCar>> {
+    fn missing(&self, cars: &[RemoteCar]) -> Result<Vec<RemoteCar>> {
         let store = &self.core.store;
-        let (live, listed) = {
+        let (live, listed, pruned) = {
             let log = store.log.lock();
             let live: BTreeSet<CarId> = log.state.cars.live().iter().map(|car| car.id).collect();
-            (live, log.state.redirects.clone())
+            let pruned = log.state.floor.is_some();
+            (live, log.state.redirects.clone(), pruned)
         };
         let mut wanted: Vec<RemoteCar> = cars.to_vec();
         wanted.retain(|car| !live.contains(&car.id()));
-        if floor.is_none() && !wanted.is_empty() && !listed.is_empty() {
-            // Nothing was pruned, so what replaced an archive holds all that it did.
-            let names = wanted.iter().map(RemoteCar::id).collect();
+        if !wanted.is_empty() && !listed.is_empty() {
+            // What replaced an archive holds all that it did, but for what was pruned; and that is not
+            // needed by heads that know the boundary, if it was reached from heads here.
+            let names = wanted.iter().map(RemoteCar::id);
+            let names = names.filter(|id| !pruned || !self.note.pending.contains(id));
+            let names = names.collect();
             let found = store.resolve_all(&names, &live, &listed);
             match found {
                 Ok(found) => wanted.retain(|car| !found.contains_key(&car.id())),
@@ -306,6 +319,13 @@ impl Run<'_> {
                 Err(Error::Stale { .. }) => {}
                 Err(error) => return Err(error),
             }
+        }
+        let replaced = |car: &RemoteCar| store.log.lock().state.has(&car.id());
+        if wanted.iter().any(replaced) {
+            // A name is free again once the log says that its file is gone.
+            store.collect()?;
+            let (key, bytes) = self.note.kept(&self.at.remote.name)?;
+            self.core.set_note(&key, bytes)?;
         }
         let mut missing = Vec::with_capacity(wanted.len());
         for car in wanted {

@@ -171,7 +171,11 @@ impl Run<'_> {
         }
         let mut meta = RemoteMeta {
             replica: self.replica.clone(),
-            number: self.known.published.as_ref().map_or(1, |last| last.number + 1),
+            number: self
+                .known
+                .published
+                .as_ref()
+                .map_or(1, |last| last.number + 1),
             time: self.core.now_ms(),
             heads: log.heads.clone(),
             redirects: self.redirects(log, &cars)?,
@@ -205,6 +209,7 @@ impl Run<'_> {
         let before = self.known.published.take();
         let before = before.map(|last| last.heads).unwrap_or_default();
         self.report.pushed_events = self.events_between(&before, &meta.heads);
+        self.note.published = meta.number;
         self.known.published = Some(meta);
         Ok(())
     }
@@ -223,7 +228,10 @@ impl Run<'_> {
         if leads.files != files || leads.live != log.ids || !asked.is_subset(&leads.asked) {
             let found = match asked.is_empty() {
                 true => BTreeMap::new(),
-                false => self.core.store.resolve_all(&asked, &log.ids, &log.redirects)?,
+                false => self
+                    .core
+                    .store
+                    .resolve_all(&asked, &log.ids, &log.redirects)?,
             };
             self.known.leads = Leads {
                 files,

@@ -333,3 +333,52 @@ fn s22_two_processes_with_two_devices_each_write_one_remote_and_no_update_is_los
         drop_and_compare(ledger, &folder.path().join(name));
     }
 }
+
+#[test]
+fn damage_in_the_remote_keeps_one_replica_out_and_nobody_else() {
+    let mem = MemBlobs::new();
+    let (a, _) = simulated(Arc::new(MemBlobs::new()), 1);
+    let (b, _) = simulated(Arc::new(MemBlobs::new()), 2);
+    (0..3).for_each(|n| put(&a, n));
+    (10..13).for_each(|n| put(&b, n));
+    let at_a = attach(&a, Arc::new(mem.clone()));
+    at_a.sync().unwrap();
+    let damaged = mem.list("car/").unwrap()[1].name.clone();
+    attach(&b, Arc::new(mem.clone())).sync().unwrap();
+    let good = mem.get(&damaged).unwrap();
+    for at in (0..good.len()).step_by(7) {
+        mem.put(&damaged, &good).unwrap();
+        mem.flip_byte(&damaged, at);
+        let (c, _) = simulated(Arc::new(MemBlobs::new()), 3);
+        let report = attach(&c, Arc::new(mem.clone())).sync().unwrap();
+        assert_eq!(report.refused.len(), 2, "flip at {at}");
+        assert!(report.refused.iter().all(|(_, error)| error.is_corrupt()));
+        check(&c, &model([]));
+    }
+    // Shorter than it should be: its owner sees that by the listing, and sends it again.
+    mem.truncate(&damaged, 9);
+    assert_eq!(at_a.sync().unwrap().pushed_cars, 1);
+    assert_eq!(mem.get(&damaged).unwrap(), good);
+    // A meta that nobody can read, and one of a replica that is not there.
+    let meta = mem.list("meta/").unwrap()[0].name.clone();
+    mem.put(
+        &format!("meta/{}/{:020}", "0".repeat(32), 7),
+        &mem.get(&meta).unwrap(),
+    )
+    .unwrap();
+    mem.put("meta/readme.txt", b"hello").unwrap();
+    mem.put("car/readme.txt", b"hello").unwrap();
+    let (c, _) = simulated(Arc::new(MemBlobs::new()), 3);
+    let at_c = attach(&c, Arc::new(mem.clone()));
+    let report = at_c.sync().unwrap();
+    assert_eq!(report.refused.len(), 1);
+    check(&c, &model((0..3).chain(10..13)));
+    // Nobody knows what the unreadable one names, so nothing is deleted.
+    a.compact().unwrap();
+    let before = count(&mem, "car/");
+    for _ in 0..3 {
+        at_a.sync().unwrap();
+        at_c.sync().unwrap();
+    }
+    assert!(count(&mem, "car/") > before);
+}

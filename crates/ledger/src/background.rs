@@ -53,6 +53,12 @@ impl Signals {
 impl Core {
     /// After a write was acknowledged: sees to it that what it made necessary is done.
     pub(crate) fn after_write(self: &Arc<Self>) {
+        self.remotes.wake();
+        self.upkeep();
+    }
+
+    /// Does what the newest edit made necessary, or has it done.
+    pub(crate) fn upkeep(self: &Arc<Self>) {
         match self.store.options.background {
             Background::Off => {}
             Background::Inline => {

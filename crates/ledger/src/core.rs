@@ -4,7 +4,8 @@ use crate::background::Signals;
 use crate::block::Cid;
 use crate::clock::Event;
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::remote::Remotes;
+use crate::store::{Floor, Store};
 use crate::subscribe::Subscribers;
 use crate::writes::Queue;
 use parking_lot::RwLock;
@@ -56,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) compacting: parking_lot::Mutex<()>,
     /// Where the last page of changes ended.
     pub(crate) walk: parking_lot::Mutex<Option<crate::changes::Walk>>,
+    /// The remotes that are attached.
+    pub(crate) remotes: Remotes,
 }
 
 impl Core {
@@ -76,10 +79,29 @@ impl Core {
 
     /// Refuses heads of a replica that has not seen what was pruned here: the merge would need it.
     pub(crate) fn check_not_behind(&self, heads: &[Cid]) -> Result<()> {
-        let floor = self.store.log.lock().state.floor.clone();
-        let Some(floor) = floor else { return Ok(()) };
+        match self.known_floor() {
+            Some(floor) => self.check_know_floor(heads, &floor),
+            None => Ok(()),
+        }
+    }
+
+    /// The highest floor, ours or one that another replica published.
+    pub(crate) fn known_floor(&self) -> Option<Floor> {
+        let own = self.store.log.lock().state.floor.clone();
+        let both = own.into_iter().chain(self.learned_floor());
+        both.max_by_key(|floor| floor.lamport)
+    }
+
+    /// Refuses heads that do not know the boundary of a prune.
+    pub(crate) fn check_know_floor(&self, heads: &[Cid], floor: &Floor) -> Result<()> {
         for boundary in &floor.clock {
-            let knows = match crate::clock::knows(&*self.store, heads, boundary) {
+            // What a boundary has merged may be dropped, so it is looked for itself first.
+            let reached = crate::clock::reaches(&*self.store, heads, boundary);
+            let knows = match reached {
+                Ok(false) => crate::clock::knows(&*self.store, heads, boundary),
+                other => other,
+            };
+            let knows = match knows {
                 Ok(knows) => knows,
                 // It leads to what was dropped.
                 Err(error) if error.is_missing_block() => false,

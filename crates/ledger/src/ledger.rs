@@ -124,6 +124,7 @@ impl Ledger {
             signals: Arc::default(),
             compacting: Mutex::default(),
             walk: Mutex::default(),
+            remotes: crate::remote::Remotes::default(),
             store,
         });
         if kept.as_ref() != Some(&author) {
@@ -426,6 +427,7 @@ impl Ledger {
 
 impl Handle {
     fn end(&self) {
+        self.core.remotes.end();
         self.core.signals.end();
         if let Some(thread) = self.thread.lock().take()
             && thread.thread().id() != std::thread::current().id()

@@ -13,7 +13,9 @@
 use std::collections::HashSet;
 
 use crate::block::{Block, Blocks, Cid, Staged};
-use crate::clock::{Change, Event, Sibling, Siblings, apart, newest, next_lamport, set_conflict};
+use crate::clock::{
+    Change, Event, Sibling, Siblings, apart, newest, next_lamport, reaches, set_conflict,
+};
 use crate::error::{Error, Result};
 use crate::prolly::{self, Diff, Edit};
 
@@ -26,6 +28,9 @@ pub fn merge(staged: &mut Staged<'_>, heads: &[Cid]) -> Result<Option<Cid>> {
     let mut heads = heads.to_vec();
     heads.sort_unstable();
     heads.dedup();
+    if heads.len() > 1 {
+        heads = without_reached_merges(staged, &heads)?;
+    }
     if heads.len() < 2 {
         return Ok(heads.first().copied());
     }
@@ -64,6 +69,25 @@ pub fn merge(staged: &mut Staged<'_>, heads: &[Cid]) -> Result<Option<Cid>> {
         conflicts: state.1,
     };
     Ok(Some(staged.put(event.block())))
+}
+
+/// Leaves out merges that another head was built upon. What they merged would be left out all the same;
+/// below the boundary of a prune it cannot be asked.
+fn without_reached_merges(blocks: &dyn Blocks, heads: &[Cid]) -> Result<Vec<Cid>> {
+    let mut kept = Vec::with_capacity(heads.len());
+    for head in heads {
+        let change = blocks.event(head)?.change;
+        let mut reached = false;
+        if blocks.change(&change)?.is_merge() {
+            for other in heads.iter().filter(|other| *other != head) {
+                reached = reached || reaches(blocks, &[*other], head)?;
+            }
+        }
+        if !reached {
+            kept.push(*head);
+        }
+    }
+    Ok(kept)
 }
 
 /// The writes that the heads are or have merged, without those that another of them knows; sorted.

@@ -121,8 +121,21 @@ impl Subscribers {
         if !self.wanted() || head.is_none() || before.first() == head.as_ref() {
             return Ok(());
         }
-        self.deliver(core.changed_between(before)?);
+        match core.changed_between(before) {
+            Ok(changed) => self.deliver(changed),
+            // It began here at the floor of another replica: what led there is not to be had.
+            Err(Error::Pruned { .. }) => self.lose(),
+            Err(error) => return Err(error),
+        }
         Ok(())
+    }
+
+    /// Tells all that they missed something.
+    fn lose(&self) {
+        for mailbox in self.boxes.lock().drain(..).filter_map(|one| one.upgrade()) {
+            mailbox.state.lock().lagged = true;
+            mailbox.filled.notify_all();
+        }
     }
 
     fn deliver(&self, changed: Vec<ChangedDoc>) {

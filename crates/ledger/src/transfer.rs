@@ -6,7 +6,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::store::{HashAddresses, NewCar, car_name};
-use crate::writes::Request;
+use crate::writes::{Foreign, Request};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -101,7 +101,11 @@ impl Ledger {
         let cars = self.core().store_blocks(&header.heads, &blocks)?;
         let heads = header.heads;
         let names: Vec<Cid> = cars.iter().map(|new| new.car.cid).collect();
-        let taken = self.core().submit(Request::Foreign { cars, heads });
+        let taken = self.core().submit(Request::Foreign(Foreign {
+            cars,
+            heads,
+            ..Foreign::default()
+        }));
         if taken.is_err() {
             self.core().store.delete_unlisted(&names);
         }
@@ -113,15 +117,22 @@ impl Ledger {
 
 impl Core {
     /// True when these events are part of the history here.
-    fn knows_all(&self, events: &[Cid]) -> Result<bool> {
+    pub(crate) fn knows_all(&self, events: &[Cid]) -> Result<bool> {
         let view = self.view();
         for event in events {
             match self.store.event(event) {
                 Err(error) if error.is_missing_block() => return Ok(false),
                 other => drop(other?),
             }
-            if !crate::clock::knows(&*self.store, &view.heads, event)? {
-                return Ok(false);
+            // What a merge has merged may be pruned, so it is looked for itself first.
+            if crate::clock::reaches(&*self.store, &view.heads, event)? {
+                continue;
+            }
+            match crate::clock::knows(&*self.store, &view.heads, event) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) if error.is_missing_block() => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
         Ok(true)

@@ -10,7 +10,7 @@ use crate::clock::{self, Write};
 use crate::core::{Core, View};
 use crate::error::{Error, Result};
 use crate::merge;
-use crate::store::{Edit, Journal, NewCar, State, pack};
+use crate::store::{Edit, Floor, Journal, NewCar, State, pack};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,10 +29,26 @@ pub(crate) type EditFn = Box<dyn FnOnce(&State) -> Result<(Edit, Vec<NewCar>)> +
 pub(crate) enum Request {
     /// One event.
     Write(Vec<PendingWrite>),
-    /// CARs of another replica, durable in files of their own, and its heads.
-    Foreign { cars: Vec<NewCar>, heads: Vec<Cid> },
+    /// CARs of another replica and its heads.
+    Foreign(Foreign),
     /// A change of the state: a compaction's swap, a prune, notes.
     Edit(EditFn),
+}
+
+/// What another replica brings.
+#[derive(Debug, Default)]
+pub(crate) struct Foreign {
+    /// Where heads come with them, in files of their own already.
+    pub(crate) cars: Vec<NewCar>,
+    /// None: its CARs are kept, so that a pull that was cut short goes on from there.
+    pub(crate) heads: Vec<Cid>,
+    /// Where its history begins. An empty ledger takes it over.
+    pub(crate) floor: Option<Floor>,
+    /// Notes that are set with it.
+    pub(crate) notes: Vec<(String, Option<Vec<u8>>)>,
+    /// The floor here when it was decided which CARs are not needed; should it have moved, the blocks
+    /// that were counted on may be gone.
+    pub(crate) floor_seen: Option<Option<Floor>>,
 }
 
 /// What a writer is told: the event of its write, or the head after it.
@@ -189,9 +205,7 @@ impl Core {
             slots.0.push(waiting.slot);
             match waiting.request {
                 Request::Write(write) => writes.push(write),
-                Request::Foreign { cars, heads } => {
-                    answers.push(self.take_in(&mut journal, cars, &heads));
-                }
+                Request::Foreign(foreign) => answers.push(self.take_in(&mut journal, foreign)),
                 Request::Edit(make) => answers.push(self.edit(&mut journal, make)),
             }
         }
@@ -240,7 +254,11 @@ impl Core {
         if events == 0 {
             return answers;
         }
-        if let Err(error) = self.publish(journal, &view, staged, head, events as u64, Vec::new()) {
+        let edit = Edit {
+            commits: events as u64,
+            ..Edit::default()
+        };
+        if let Err(error) = self.publish(journal, &view, staged, head, edit, Vec::new()) {
             return failed(error, count);
         }
         self.subscribers.tell_writes(&self.store, &written);
@@ -248,24 +266,28 @@ impl Core {
     }
 
     /// Takes the CARs of another replica in and merges its heads with ours.
-    fn take_in(
-        &self,
-        journal: &mut MutexGuard<'_, Journal>,
-        cars: Vec<NewCar>,
-        heads: &[Cid],
-    ) -> Answer {
+    fn take_in(&self, journal: &mut MutexGuard<'_, Journal>, mut foreign: Foreign) -> Answer {
         self.store.check_writable()?;
         let view = self.view();
+        let floor = self.store.log.lock().state.floor.clone();
+        if foreign.floor_seen.take().is_some_and(|seen| seen != floor) {
+            return Err(Error::Stale {
+                what: "the ledger was pruned meanwhile".into(),
+            });
+        }
         let known = |new: &NewCar| self.store.cars.get(&new.car.cid).is_some();
+        let cars = std::mem::take(&mut foreign.cars);
         let cars: Vec<NewCar> = cars.into_iter().filter(|new| !known(new)).collect();
         let ids: Vec<Cid> = cars.iter().map(|new| new.car.cid).collect();
         // Readable for the merge; part of the log only with the edit.
-        for new in &cars {
-            self.store.cars.add(new.car.cid, new.file_meta());
+        if !foreign.heads.is_empty() {
+            for new in &cars {
+                self.store.cars.add(new.car.cid, new.file_meta());
+            }
         }
-        let merged = self.merge_in(journal, &view, cars, heads);
+        let merged = self.merge_in(journal, &view, cars, foreign);
         if merged.is_err() {
-            self.store.cars.remove(&ids);
+            self.store.cars.take_back(&ids);
         }
         let head = merged?;
         self.subscribers.tell_foreign(self, &view.heads, head)?;
@@ -277,18 +299,29 @@ impl Core {
         journal: &mut MutexGuard<'_, Journal>,
         view: &Arc<View>,
         cars: Vec<NewCar>,
-        heads: &[Cid],
+        foreign: Foreign,
     ) -> Result<Option<Cid>> {
-        self.check_not_behind(heads)?;
+        let heads = &foreign.heads;
+        if !heads.is_empty() {
+            self.check_not_behind(heads)?;
+        }
         let mut staged = Staged::new(&*self.store);
         let mut all = view.heads.clone();
         all.extend(heads.iter().filter(|head| !view.heads.contains(head)));
         let head = merge::merge(&mut staged, &all)?;
-        if head == view.head() && cars.is_empty() {
+        if head == view.head() && cars.is_empty() && foreign.notes.is_empty() {
             return Ok(head);
         }
-        let events = u64::from(head != view.head());
-        self.publish(journal, view, staged, head, events, cars)?;
+        let edit = Edit {
+            commits: u64::from(head != view.head()),
+            floor: match view.heads.is_empty() {
+                true => foreign.floor,
+                false => None,
+            },
+            notes: foreign.notes,
+            ..Edit::default()
+        };
+        self.publish(journal, view, staged, head, edit, cars)?;
         Ok(head)
     }
 
@@ -299,7 +332,7 @@ impl Core {
         before: &Arc<View>,
         staged: Staged<'_>,
         head: Option<Cid>,
-        events: u64,
+        edit: Edit,
         mut cars: Vec<NewCar>,
     ) -> Result<()> {
         let heads: Vec<Cid> = head.into_iter().collect();
@@ -324,8 +357,7 @@ impl Core {
         }
         let edit = Edit {
             heads: Some(heads.clone()),
-            commits: events,
-            ..Edit::default()
+            ..edit
         };
         self.store.commit(journal, edit, &cars, |_| {
             *self.view.write() = Arc::new(View::new(heads, event));

@@ -178,7 +178,17 @@ pub fn knows(blocks: &dyn Blocks, heads: &[Cid], of: &Cid) -> Result<bool> {
         }
         return Ok(true);
     }
-    let lowest = change.lamport;
+    reaches(blocks, heads, of)
+}
+
+/// True when the event `of` is one of `heads` or a parent leads to it. Reads nothing below it, but it
+/// does not find a merge whose writes were merged by another.
+pub(crate) fn reaches(blocks: &dyn Blocks, heads: &[Cid], of: &Cid) -> Result<bool> {
+    if heads.contains(of) {
+        return Ok(true);
+    }
+    let change = blocks.event(of)?.change;
+    let lowest = blocks.change(&change)?.lamport;
     let mut walk = Walk::new(blocks);
     for head in heads {
         walk.reach(*head, LEFT, None)?;

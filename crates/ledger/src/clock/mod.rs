@@ -11,6 +11,7 @@ mod change;
 mod event;
 mod siblings;
 
+pub(crate) use ancestors::reaches;
 pub use ancestors::{Apart, apart, events_since, knows, newest};
 pub(crate) use append::set_conflict;
 pub use append::{MAX_ID_BYTES, Write, append};

@@ -232,8 +232,10 @@ impl Core {
             && event != *head
         {
             let change = self.store.change(&self.store.event(&event)?.change)?;
+            // What another replica wrote may count on blocks that the prune found to be of no use.
+            let ours = change.author.as_deref() == Some(&self.author[..]);
             match &change.parents[..] {
-                [one] => at = Some(*one),
+                [one] if ours => at = Some(*one),
                 _ => return Err(Error::CompactionLost),
             }
         }

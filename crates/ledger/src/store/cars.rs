@@ -111,6 +111,16 @@ impl Cars {
         known.by_id = by_id;
     }
 
+    /// Takes CARs back that were added and are not to be part of the log. Other CARs may hold the same
+    /// blocks: their indexes are read again when they are needed.
+    pub(crate) fn take_back(&self, ids: &[CarId]) {
+        self.remove(ids);
+        let mut known = self.known.write();
+        let paged: Vec<CarId> = known.paged.iter().map(|car| car.id).collect();
+        let small = known.by_id.values().filter(|car| !paged.contains(&car.id));
+        known.unread = small.cloned().collect();
+    }
+
     /// A CAR that blocks may be read from.
     pub(crate) fn get(&self, id: &CarId) -> Option<Arc<OpenCar>> {
         self.known.read().by_id.get(id).cloned()
@@ -139,6 +149,11 @@ impl Cars {
                 other => return other,
             }
         }
+    }
+
+    /// Whether a block is here.
+    pub(crate) fn holds(&self, cid: &Cid, cache: &BlockCache) -> Result<bool> {
+        Ok(self.find(cid, cache)?.is_some())
     }
 
     /// Where a block is.

@@ -19,12 +19,13 @@ mod state;
 mod upkeep;
 
 pub(crate) use cache::HashAddresses;
-pub(crate) use car_ref::car_name;
 pub use car_ref::{CarId, CarMeta, Location};
+pub(crate) use car_ref::{car_name, car_of_name};
 pub(crate) use cars::OpenCar;
 pub(crate) use core::{NewCar, Store, pack};
 pub(crate) use journal::Journal;
 pub use journal::Position;
+pub(crate) use journal::frame::checksum;
 pub use open::OpenStats;
 pub use redirects::RedirectFile;
 pub(crate) use redirects::{add as add_redirects, load as load_redirects};

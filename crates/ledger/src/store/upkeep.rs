@@ -4,10 +4,10 @@
 use super::car_ref::{CarId, Location, car_name};
 use super::core::Store;
 use super::journal::journal_name;
-use super::redirects::redirect_number;
-use crate::error::Result;
+use super::redirects::{RedirectFile, redirect_number};
+use crate::error::{Error, Result};
 use siltstone_storage::Error as StoreError;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Store {
     /// Writes the manifest, when there is something to write, and deletes what is not needed since.
@@ -118,6 +118,51 @@ impl Store {
                 other => return Ok(other?),
             }
         }
+    }
+
+    /// As [`Store::resolve`], for many names, reading each redirect file once. Names that lead nowhere
+    /// are left out.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] when `listed` was overtaken by a compaction; damage.
+    pub(crate) fn resolve_all(
+        &self,
+        names: &BTreeSet<CarId>,
+        live: &BTreeSet<CarId>,
+        listed: &[RedirectFile],
+    ) -> Result<BTreeMap<CarId, Vec<CarId>>> {
+        let mut leads = super::redirects::Leads::new();
+        for file in listed {
+            match super::redirects::load(&*self.env.blobs, file) {
+                Ok(loaded) => leads.extend(loaded),
+                Err(error) if error.is_not_found() => {
+                    return Err(Error::Stale {
+                        what: "redirect files were merged meanwhile".into(),
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut found = BTreeMap::new();
+        for name in names {
+            let mut ends = BTreeSet::new();
+            let mut seen = BTreeSet::new();
+            let mut open = vec![*name];
+            while let Some(id) = open.pop() {
+                if !seen.insert(id) {
+                    continue;
+                }
+                if live.contains(&id) {
+                    ends.insert(id);
+                } else if let Some(to) = leads.get(&id) {
+                    open.extend(to.iter());
+                }
+            }
+            if !ends.is_empty() {
+                found.insert(*name, ends.into_iter().collect());
+            }
+        }
+        Ok(found)
     }
 
     /// Deletes CARs that were written and that no edit listed. What cannot be deleted is swept at the

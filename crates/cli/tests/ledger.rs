@@ -218,3 +218,64 @@ fn a_writer_that_is_killed_loses_no_document_it_acknowledged() {
     }
     assert!(acknowledged.len() >= 82);
 }
+
+#[test]
+fn copies_sync_through_a_folder_and_an_encrypted_one_shows_nothing_there() {
+    let (a, b, c) = (Db::new(), Db::new(), Db::new());
+    let folder = tempfile::tempdir().unwrap();
+    let shared = folder.path().join("shared");
+    let shared = shared.to_str().unwrap();
+    let keys = folder.path().join("keys.json");
+    let keys = keys.to_str().unwrap();
+    a.run(&["ledger", "new", "notes", "--keys", keys]).ok();
+    let sync = |db: &Db| {
+        let args = [
+            "ledger", "sync", "notes", shared, "--keys", keys, "--json", "--grace", "0s",
+        ];
+        db.run(&args).ok().objects().remove(0)
+    };
+    let put = |db: &Db, id: &str, document: &str| {
+        db.run(&["ledger", "put", "notes", id, document, "--keys", keys])
+            .ok();
+    };
+    put(&a, "one", "{\"rock\": \"quartz\"}");
+    put(&b, "two", "{\"rock\": \"feldspar\"}");
+    assert_eq!(sync(&a)["pushed_events"], 1);
+    let exchanged = sync(&b);
+    assert_eq!(exchanged["pulled_cars"], 1);
+    // What b wrote and merged comes back; then all three agree.
+    sync(&a);
+    sync(&c);
+    let listed = |db: &Db| db.run(&["ledger", "all", "notes", "--keys", keys]).ok().out;
+    let all = listed(&a);
+    assert!(all.contains("quartz") && all.contains("feldspar"));
+    assert_eq!((listed(&b), listed(&c)), (all.clone(), all));
+    assert_eq!(sync(&a)["pulled_events"], 0);
+    // Compacted, the remote does not grow without end, and nobody loses anything.
+    for number in 0..5 {
+        put(&a, "three", &format!("{{\"n\": {number}}}"));
+        sync(&a);
+    }
+    a.run(&["ledger", "compact", "notes", "--keys", keys]).ok();
+    sync(&a);
+    sync(&a);
+    sync(&b);
+    assert_eq!(listed(&a), listed(&b));
+    let mut seen = 0;
+    let mut folders = vec![std::path::PathBuf::from(shared)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = fs::read(path).unwrap();
+            assert!(!bytes.windows(6).any(|window| window == b"quartz"));
+            seen += 1;
+        }
+    }
+    assert!(seen > 3);
+    a.run(&["ledger", "sync", "notes", "s3://"])
+        .fails(2, &["s3://"]);
+}

@@ -3,6 +3,7 @@
 
 mod keys;
 mod read;
+mod sync;
 mod upkeep;
 mod write;
 
@@ -32,6 +33,7 @@ Examples:
   siltstone ledger history notes sand
   siltstone ledger compact notes
   siltstone ledger verify notes
+  siltstone ledger sync notes ../shared/notes
   siltstone ledger export notes notes.car";
 
 /// Arguments of `ledger`.
@@ -110,6 +112,8 @@ enum LedgerCommand {
     Export(upkeep::FileArgs),
     /// Take in a CAR file that export wrote, here or elsewhere, and merge it
     Import(upkeep::FileArgs),
+    /// Exchange what is new with a folder or a bucket that other copies use too
+    Sync(sync::SyncArgs),
     /// Drop it with its history
     Drop {
         /// The ledger
@@ -139,6 +143,7 @@ pub(crate) fn run(args: &LedgerArgs, session: &mut Session) -> Result<()> {
         LedgerCommand::Stats { name } => upkeep::stats(name, opening, session),
         LedgerCommand::Export(args) => upkeep::export(args, opening, session),
         LedgerCommand::Import(args) => upkeep::import(args, opening, session),
+        LedgerCommand::Sync(args) => sync::sync(args, opening, session),
         LedgerCommand::Drop { name } => {
             let db = session.writer()?;
             db.ledgers().drop(name)?;

@@ -120,12 +120,8 @@ impl Core {
                 Err(error) if error.is_missing_block() => return Ok(false),
                 other => drop(other?),
             }
-            match crate::clock::knows(&*self.store, &view.heads, event) {
-                Ok(true) => {}
-                Ok(false) => return Ok(false),
-                // It leads below a prune: the merge says so.
-                Err(error) if error.is_missing_block() => return Ok(false),
-                Err(error) => return Err(error),
+            if !crate::clock::knows(&*self.store, &view.heads, event)? {
+                return Ok(false);
             }
         }
         Ok(true)

@@ -15,6 +15,7 @@ mod core;
 pub mod crypto;
 mod document;
 pub mod error;
+mod files;
 mod ledger;
 pub mod merge;
 mod names;
@@ -39,6 +40,7 @@ pub use compaction::{
 };
 pub use document::{Document, ID_FIELD};
 pub use error::{Error, Result};
+pub use files::{FILE_BLOCK_BYTES, FileReader, FileRef};
 pub use ledger::{BulkWrite, Ledger, MAX_BULK, Meta, Written};
 pub use options::{Background, Options};
 pub use prune::{Keep, PruneReport};

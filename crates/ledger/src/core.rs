@@ -55,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) signals: Arc<Signals>,
     /// One compaction or prune at a time in this process; another process is kept out by the lock.
     pub(crate) compacting: parking_lot::Mutex<()>,
+    /// Indexes that were asked for.
+    pub(crate) indexes: crate::query::Indexes,
     /// Where the last page of changes ended.
     pub(crate) walk: parking_lot::Mutex<Option<crate::changes::Walk>>,
     /// The remotes that are attached.

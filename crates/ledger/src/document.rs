@@ -271,6 +271,16 @@ fn put_fields(mut fields: Vec<(&String, &Value)>, depth: usize, out: &mut Vec<u8
     Ok(())
 }
 
+/// Any JSON value as DAG-CBOR.
+pub(crate) fn put_json(value: &Value, out: &mut Vec<u8>) -> Result<()> {
+    put_value(value, MAX_DEPTH - 1, out)
+}
+
+/// The next item as JSON.
+pub(crate) fn get_json(reader: &mut Reader<'_>) -> Read<Value> {
+    get_value(reader)
+}
+
 fn put_value(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<()> {
     let deeper = || {
         depth

@@ -123,6 +123,7 @@ impl Ledger {
             author: author.clone(),
             signals: Arc::default(),
             compacting: Mutex::default(),
+            indexes: crate::query::Indexes::default(),
             walk: Mutex::default(),
             remotes: crate::remote::Remotes::default(),
             store,
@@ -415,6 +416,7 @@ impl Ledger {
     /// The store's; everything acknowledged is durable all the same.
     pub fn close(self) -> Result<()> {
         self.0.end();
+        self.core().publish_indexes();
         let store = &self.core().store;
         let written = match store.check_writable() {
             Ok(()) => store.checkpoint().and_then(|_| store.collect()).map(|_| ()),
@@ -441,6 +443,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.end();
+        self.core.publish_indexes();
         self.core.store.close();
     }
 }

@@ -176,6 +176,7 @@ impl Core {
     fn reachable(&self, events: &[Cid]) -> Result<HashSet<Cid, HashAddresses>> {
         let store = &*self.store;
         let mut kept: HashSet<Cid, HashAddresses> = HashSet::default();
+        let mut documents: HashSet<Cid, HashAddresses> = HashSet::default();
         for cid in events {
             kept.insert(*cid);
             let event = store.event(cid)?;
@@ -183,7 +184,7 @@ impl Core {
             let change = store.change(&event.change)?;
             kept.extend(change.chunks());
             for op in change.ops(store) {
-                kept.extend(op?.doc);
+                documents.extend(op?.doc);
             }
             let mut open: Vec<(Cid, bool)> = Vec::new();
             open.extend(event.root.map(|root| (root, true)));
@@ -203,10 +204,21 @@ impl Core {
                 let mut scan = Scan::new(store, Some(node), KeyRange::all(), Direction::Ascending);
                 while let Some((_, value)) = scan.advance()? {
                     let siblings = Siblings::decode(value)?;
-                    kept.extend(siblings.all().iter().filter_map(|sibling| sibling.doc));
+                    documents.extend(siblings.all().iter().filter_map(|sibling| sibling.doc));
                 }
             }
         }
+        let mut linked = Vec::new();
+        for document in &documents {
+            match self.store.cars.read(document, &self.store.cache) {
+                Ok(bytes) => self.linked(&bytes, &mut linked)?,
+                // What the boundary's own event wrote may be gone since an earlier prune.
+                Err(error) if error.is_missing_block() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        kept.extend(documents);
+        kept.extend(linked);
         Ok(kept)
     }
 

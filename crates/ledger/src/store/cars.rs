@@ -156,6 +156,11 @@ impl Cars {
         Ok(self.find(cid, cache)?.is_some())
     }
 
+    /// The CAR that a block would be read from.
+    pub(crate) fn holder(&self, cid: &Cid, cache: &BlockCache) -> Result<Option<CarId>> {
+        Ok(self.find(cid, cache)?.map(|(car, _)| car.id))
+    }
+
     /// Where a block is.
     fn find(&self, cid: &Cid, cache: &BlockCache) -> Result<Option<(Arc<OpenCar>, Place)>> {
         let (found, paged, all_read) = self.look(cid);

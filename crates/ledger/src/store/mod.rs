@@ -18,10 +18,10 @@ mod scope;
 mod state;
 mod upkeep;
 
-pub(crate) use cache::HashAddresses;
+pub(crate) use cache::{HashAddresses, Slot};
 pub use car_ref::{CarId, CarMeta, Location};
 pub(crate) use car_ref::{car_name, car_of_name};
-pub(crate) use cars::OpenCar;
+pub(crate) use cars::{Cars, OpenCar};
 pub(crate) use core::{NewCar, Store, pack};
 pub(crate) use journal::Journal;
 pub use journal::Position;

@@ -2,6 +2,7 @@
 //! command.
 
 mod keys;
+mod query;
 mod read;
 mod sync;
 mod upkeep;
@@ -30,6 +31,7 @@ Examples:
   siltstone ledger put notes sand '{\"grain\": 0.2}'
   siltstone ledger get notes sand
   siltstone ledger all notes --prefix s
+  siltstone ledger query notes grain --from 0.1 --limit 10
   siltstone ledger history notes sand
   siltstone ledger compact notes
   siltstone ledger verify notes
@@ -80,6 +82,8 @@ enum LedgerCommand {
     Get(read::GetArgs),
     /// Show all documents, or a part of them
     All(read::AllArgs),
+    /// Show the documents in the order of a field, or those with a value of it; builds an index at the first time
+    Query(query::QueryArgs),
     /// Show what changed since a clock, oldest first
     Changes(read::ChangesArgs),
     /// Show the versions of a document, newest first, with the losers of conflicts
@@ -133,6 +137,7 @@ pub(crate) fn run(args: &LedgerArgs, session: &mut Session) -> Result<()> {
         LedgerCommand::Delete(args) => write::delete(args, opening, session),
         LedgerCommand::Get(args) => read::get(args, opening, session),
         LedgerCommand::All(args) => read::all(args, opening, session),
+        LedgerCommand::Query(args) => query::query(args, opening, session),
         LedgerCommand::Changes(args) => read::changes(args, opening, session),
         LedgerCommand::History(args) => read::history(args, opening, session),
         LedgerCommand::Conflicts { name } => read::conflicts(name, opening, session),

@@ -397,3 +397,38 @@ fn the_thread_syncs_after_writes_and_on_the_poll() {
     a.close().unwrap();
     b.close().unwrap();
 }
+
+#[test]
+fn s24_a_file_written_on_one_replica_is_read_on_the_other_and_sent_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = folder.path().join("shared");
+    let (a, to) = replica(folder.path(), "a", &shared);
+    let (b, from) = replica(folder.path(), "b", &shared);
+    let mut random = fastrand::Rng::with_seed(24);
+    let picture: Vec<u8> = (0..900_000).map(|_| random.u8(..)).collect();
+    let file = a.put_file(&mut picture.as_slice()).unwrap();
+    let named = |title: &str| doc(json!({"title": title, "picture": file.link()}));
+    a.put("stone", &named("a stone")).unwrap();
+    settle(&[&to, &from]);
+    let read = |ledger: &Ledger| {
+        let link = ledger.get("stone").unwrap().field(&["picture"]).unwrap();
+        let file = siltstone_ledger::FileRef::from_link(&link).unwrap();
+        let mut bytes = Vec::new();
+        let mut reader = ledger.open_file(&file).unwrap();
+        std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
+        bytes
+    };
+    assert!(read(&b) == picture);
+    // The document changes and the file does not: what is sent is small, also after a compaction.
+    a.put("stone", &named("the same stone")).unwrap();
+    let sent = to.sync().unwrap().pushed_bytes;
+    assert!(sent < 20_000, "{sent} bytes were sent");
+    b.compact().unwrap();
+    settle(&[&to, &from]);
+    assert!(read(&b) == picture);
+    b.close().unwrap();
+    drop(from);
+    let (b, _from) = replica(folder.path(), "b", &shared);
+    assert!(read(&b) == picture);
+    assert_eq!(b.get("stone").unwrap(), named("the same stone"));
+}

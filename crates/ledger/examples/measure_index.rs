@@ -1,7 +1,7 @@
 //! What an index costs: building it, a put and a query after it, a query alone, opening it again.
 //!
 //! `cargo run --release -p siltstone-ledger --example measure_index [documents]`
-#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+#![allow(clippy::disallowed_methods, reason = "it measures wall time")]
 #![allow(clippy::unwrap_used, reason = "a measurement ends where it fails")]
 
 use serde_json::json;

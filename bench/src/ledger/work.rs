@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use siltstone::ledger::block::sha256;
 use siltstone::ledger::car::{CarWriter, Frames, Header, write_car};
-use siltstone::ledger::{AllDocs, Background, Block, BulkWrite, Document, Ledger, Options};
+use siltstone::ledger::{AllDocs, Background, Block, BulkWrite, Document, Ledger, Options, Query};
 
 use super::{Job, Workload};
 use crate::figure::{Goal, Row};
@@ -175,6 +175,35 @@ fn documents(job: &Job) -> Result<Vec<Row>> {
         "/s",
         Goal::TimesPeer(20.0),
     );
+    let groups = ledger.index_by_field("group")?;
+    let wanted = Query::key(7);
+    let first = groups.query(&wanted)?.len();
+    let ((), took) = timed(|| {
+        for more in 0..100 {
+            ledger.put(&id(count + more), &document(count + more)?)?;
+            black_box(groups.query(&wanted)?);
+        }
+        Ok(())
+    })?;
+    let found = groups.query(&wanted)?.len();
+    if found != first + 1 {
+        return Err(format!("{found} rows, and there were {first}").into());
+    }
+    let each = took.as_secs_f64() * 1e3 / 100.0;
+    push(
+        "a put, then an indexed query",
+        each,
+        "ms",
+        Goal::PartOfPeer(0.001),
+    );
+    let (_, took) = timed(|| Ok(groups.query(&wanted)?))?;
+    push(
+        "an indexed query of 100 rows",
+        took.as_secs_f64() * 1e3,
+        "ms",
+        Goal::AtMost(1.0),
+    );
+    drop(groups);
     ledger.close()?;
     Ok(rows)
 }

@@ -124,7 +124,9 @@ pub enum Error {
         what: String,
     },
     /// Another compaction replaced the archives that this one read. Nothing was changed.
-    #[error("another compaction replaced the archives that this one read; nothing was changed")]
+    #[error(
+        "another compaction replaced the archives that this one read, or a snapshot holds what it would write; nothing was changed"
+    )]
     CompactionLost,
     /// What was asked for lies below a prune.
     #[error(

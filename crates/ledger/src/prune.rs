@@ -84,6 +84,8 @@ impl Ledger {
         let kept = Kept(core.reachable(&events[at..])?);
         compaction.copy_kept(&kept, |cid| kept.0.contains(cid))?;
         drop(held);
+        let captured = compaction.captured();
+        core.store.pruned.lock().extend(captured);
         let compaction = compaction.swap_with_floor(floor, events[events.len() - 1])?;
         // Nodes and documents that are gone must not be answered from memory.
         self.drop_caches();

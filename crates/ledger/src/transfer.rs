@@ -1,11 +1,11 @@
 //! A ledger as one CAR, out and in: to keep, to mail, to hand to any IPLD tool.
 
-use crate::block::{Block, Blocks, Cid, Codec};
+use crate::block::{Block, Blocks, Cid, Codec, MemBlocks};
 use crate::car::{CarIndex, CarWriter, Frames, Header, Seal, Sink};
-use crate::core::Core;
+use crate::core::{Core, clock_text};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
-use crate::store::{HashAddresses, NewCar, car_name};
+use crate::store::{Edit, Floor, HashAddresses, NewCar, car_name};
 use crate::writes::{Foreign, Request};
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -48,8 +48,12 @@ impl Ledger {
         let seal = sealer.as_ref().map(|sealer| sealer as &dyn Seal);
         let heads = held.view().heads.clone();
         let header = Header {
-            heads: heads.clone(),
-            parents: heads,
+            heads,
+            // Where its history begins.
+            parents: match &core.store.log.lock().state.floor {
+                Some(floor) => floor.clock.clone(),
+                None => Vec::new(),
+            },
             cars: Vec::new(),
         };
         let mut writer = CarWriter::new(To(to), &header.block(), seal)?;
@@ -90,6 +94,7 @@ impl Ledger {
             });
         }
         let (header, blocks) = self.core().open_archive(bytes.into())?;
+        self.core().let_go_of_replaced()?;
         let mut report = ImportReport {
             blocks: blocks.len() as u64,
             heads: header.heads.clone(),
@@ -98,12 +103,14 @@ impl Ledger {
         if self.core().knows_all(&header.heads)? {
             return Ok(report);
         }
+        let floor = self.core().floor_of(&header, &blocks)?;
         let cars = self.core().store_blocks(&header.heads, &blocks)?;
         let heads = header.heads;
         let names: Vec<Cid> = cars.iter().map(|new| new.car.cid).collect();
         let taken = self.core().submit(Request::Foreign(Foreign {
             cars,
             heads,
+            floor,
             ..Foreign::default()
         }));
         if taken.is_err() {
@@ -116,6 +123,27 @@ impl Ledger {
 }
 
 impl Core {
+    /// Lets go of what compactions and prunes have replaced, before anything of others is taken in:
+    /// what comes again must not be taken for what is about to be deleted.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] while a snapshot holds what a prune dropped; the store's.
+    pub(crate) fn let_go_of_replaced(&self) -> Result<()> {
+        self.store.collect()?;
+        if !self.store.log.lock().forgotten.is_empty() {
+            // An edit without changes says that they are deleted.
+            self.submit(Request::Edit(Box::new(|_| {
+                Ok((Edit::default(), Vec::new()))
+            })))?;
+        }
+        if self.store.holds_pruned() {
+            return Err(Error::Stale {
+                what: "a snapshot holds what a prune dropped; let go of it first".into(),
+            });
+        }
+        Ok(())
+    }
+
     /// True when these events are part of the history here.
     pub(crate) fn knows_all(&self, events: &[Cid]) -> Result<bool> {
         let view = self.view();
@@ -136,6 +164,31 @@ impl Core {
             }
         }
         Ok(true)
+    }
+
+    /// Where the history in an archive begins, when it was exported after a prune: an empty ledger
+    /// begins there too, any other must have seen it.
+    fn floor_of(&self, header: &Header, blocks: &[Block]) -> Result<Option<Floor>> {
+        let clock = &header.parents;
+        let [boundary, ..] = &clock[..] else {
+            return Ok(None);
+        };
+        if !self.view().heads.is_empty() {
+            return match self.knows_all(clock)? {
+                true => Ok(None),
+                false => Err(Error::BehindPrune {
+                    floor: clock_text(clock),
+                }),
+            };
+        }
+        let mut here = MemBlocks::new();
+        here.extend(blocks.iter().cloned());
+        let change = here.event(boundary)?.change;
+        let lamport = here.change(&change)?.lamport;
+        Ok(Some(Floor {
+            clock: clock.clone(),
+            lamport: lamport.saturating_sub(1),
+        }))
     }
 
     /// The header and the plain blocks of an archive, all checked; index and pages left out.

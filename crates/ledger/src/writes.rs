@@ -287,7 +287,9 @@ impl Core {
         }
         let merged = self.merge_in(journal, &view, cars, foreign);
         if merged.is_err() {
-            self.store.cars.take_back(&ids);
+            self.store.cars.remove(&ids);
+            // Blocks that are not kept must not be answered from memory.
+            self.store.cache.clear();
         }
         let head = merged?;
         self.subscribers.tell_foreign(self, &view.heads, head)?;

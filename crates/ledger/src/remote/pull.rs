@@ -51,6 +51,9 @@ impl Run<'_> {
         });
         // Who pruned comes first: an empty ledger begins at that floor.
         metas.sort_by_key(|meta| (std::cmp::Reverse(lamport(meta)), meta.replica.clone()));
+        if !metas.is_empty() {
+            self.core.let_go_of_replaced()?;
+        }
         for meta in metas {
             self.check_attached()?;
             match self.take(&meta) {

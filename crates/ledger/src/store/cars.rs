@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 use siltstone_storage::{BlobReader, Blobs, Wait};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -94,7 +94,8 @@ impl Cars {
         known.unread.push(car);
     }
 
-    /// Nobody reads from these CARs any more.
+    /// Nobody reads from these CARs any more. Other CARs may hold the same blocks, and the table names
+    /// one for each: if it named one of these, the others' indexes are read again when they are needed.
     pub(crate) fn remove(&self, ids: &[CarId]) {
         let mut known = self.known.write();
         for id in ids {
@@ -104,21 +105,16 @@ impl Cars {
         let gone = |car: &Arc<OpenCar>| ids.contains(&car.id);
         known.unread.retain(|car| !gone(car));
         Arc::make_mut(&mut known.paged).retain(|car| !gone(car));
-        let by_id = std::mem::take(&mut known.by_id);
+        let (by_id, before) = (std::mem::take(&mut known.by_id), known.table.len());
         known
             .table
             .retain(|_, (car, _)| by_id.contains_key(&car.id));
         known.by_id = by_id;
-    }
-
-    /// Takes CARs back that were added and are not to be part of the log. Other CARs may hold the same
-    /// blocks: their indexes are read again when they are needed.
-    pub(crate) fn take_back(&self, ids: &[CarId]) {
-        self.remove(ids);
-        let mut known = self.known.write();
-        let paged: Vec<CarId> = known.paged.iter().map(|car| car.id).collect();
-        let small = known.by_id.values().filter(|car| !paged.contains(&car.id));
-        known.unread = small.cloned().collect();
+        if known.table.len() < before {
+            let paged: HashSet<CarId> = known.paged.iter().map(|car| car.id).collect();
+            let small = known.by_id.values().filter(|car| !paged.contains(&car.id));
+            known.unread = small.cloned().collect();
+        }
     }
 
     /// A CAR that blocks may be read from.

@@ -67,6 +67,9 @@ pub(crate) struct Store {
     pub(crate) collecting: Mutex<()>,
     pub(crate) checkpointing: Mutex<()>,
     pub(crate) folder_lock: Mutex<Option<FolderLock>>,
+    /// CARs that a prune replaced and that are not deleted yet: what they hold need not be anywhere
+    /// else.
+    pub(crate) pruned: Mutex<BTreeSet<CarId>>,
 }
 
 impl fmt::Debug for Store {
@@ -106,6 +109,8 @@ impl Store {
             let log = self.log.lock();
             log.state.check(&edit).map_err(|misfit| match misfit {
                 Misfit::Gone => Error::CompactionLost,
+                // What was replaced and is still held would come again under its name: later.
+                Misfit::Taken(_) if edit.swap.is_some() => Error::CompactionLost,
                 Misfit::Taken(_) => Error::invalid(misfit.to_string()),
             })?;
             if let Some(new) = cars.iter().find(|new| log.state.has(&new.car.cid)) {

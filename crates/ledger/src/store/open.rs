@@ -119,6 +119,7 @@ impl Store {
             collecting: Mutex::default(),
             checkpointing: Mutex::default(),
             folder_lock: Mutex::new(folder_lock),
+            pruned: Mutex::default(),
         });
         Ok((store, stats))
     }

@@ -65,6 +65,14 @@ impl Store {
         Ok(bytes)
     }
 
+    /// True when something that a prune replaced is still there to be read: a snapshot holds it.
+    pub(crate) fn holds_pruned(&self) -> bool {
+        let log = self.log.lock();
+        let mut pruned = self.pruned.lock();
+        pruned.retain(|id| log.state.retired.contains_key(id));
+        !pruned.is_empty()
+    }
+
     /// Deletes journal files whose edits are in the manifest and in which no CAR lies that anyone
     /// reads.
     fn delete_journals(&self) -> Result<()> {

@@ -124,11 +124,12 @@ impl Ledger {
 
 impl Core {
     /// Lets go of what compactions and prunes have replaced, before anything of others is taken in:
-    /// what comes again must not be taken for what is about to be deleted.
+    /// what comes again must not be taken for what is about to be deleted. False while a snapshot holds
+    /// what a prune dropped.
     ///
     /// # Errors
-    /// [`Error::Stale`] while a snapshot holds what a prune dropped; the store's.
-    pub(crate) fn let_go_of_replaced(&self) -> Result<()> {
+    /// The store's.
+    pub(crate) fn let_go_of_replaced(&self) -> Result<bool> {
         self.store.collect()?;
         if !self.store.log.lock().forgotten.is_empty() {
             // An edit without changes says that they are deleted.
@@ -136,12 +137,14 @@ impl Core {
                 Ok((Edit::default(), Vec::new()))
             })))?;
         }
-        if self.store.holds_pruned() {
-            return Err(Error::Stale {
-                what: "a snapshot holds what a prune dropped; let go of it first".into(),
-            });
+        Ok(!self.store.holds_pruned())
+    }
+
+    /// Why something of others has to wait.
+    pub(crate) fn held_back() -> Error {
+        Error::Stale {
+            what: "a snapshot holds what a prune dropped; let go of it first".into(),
         }
-        Ok(())
     }
 
     /// True when these events are part of the history here.

@@ -277,6 +277,10 @@ impl Core {
         }
         let known = |new: &NewCar| self.store.cars.get(&new.car.cid).is_some();
         let cars = std::mem::take(&mut foreign.cars);
+        // What a compaction replaced is in its output; what a prune replaced is about to be gone.
+        if self.store.holds_pruned() && cars.iter().any(|new| self.store.is_pruned(&new.car.cid)) {
+            return Err(Self::held_back());
+        }
         let cars: Vec<NewCar> = cars.into_iter().filter(|new| !known(new)).collect();
         let ids: Vec<Cid> = cars.iter().map(|new| new.car.cid).collect();
         // Readable for the merge; part of the log only with the edit.

@@ -5,6 +5,7 @@ use super::meta::{MAX_META, RemoteCar, RemoteMeta, meta_name, meta_of_name};
 use super::note::floor_note;
 use super::run::Run;
 use super::status::{Phase, Progress};
+use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::store::{CarId, Floor, NewCar, car_name};
 use crate::writes::{Foreign, Request};
@@ -51,8 +52,11 @@ impl Run<'_> {
         });
         // Who pruned comes first: an empty ledger begins at that floor.
         metas.sort_by_key(|meta| (std::cmp::Reverse(lamport(meta)), meta.replica.clone()));
-        if !metas.is_empty() {
-            self.core.let_go_of_replaced()?;
+        if !metas.is_empty() && !self.core.let_go_of_replaced()? {
+            // Blocks that count as here may be gone soon: next time.
+            let waits = |meta: Arc<RemoteMeta>| (meta.replica.clone(), Core::held_back());
+            self.report.refused.extend(metas.into_iter().map(waits));
+            return Ok(());
         }
         for meta in metas {
             self.check_attached()?;

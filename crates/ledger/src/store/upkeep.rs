@@ -69,8 +69,13 @@ impl Store {
     pub(crate) fn holds_pruned(&self) -> bool {
         let log = self.log.lock();
         let mut pruned = self.pruned.lock();
-        pruned.retain(|id| log.state.retired.contains_key(id));
+        pruned.retain(|id| log.state.retired.contains_key(id) && !log.forgotten.contains(id));
         !pruned.is_empty()
+    }
+
+    /// True for a CAR that a prune replaced and a snapshot holds.
+    pub(crate) fn is_pruned(&self, id: &CarId) -> bool {
+        self.pruned.lock().contains(id)
     }
 
     /// Deletes journal files whose edits are in the manifest and in which no CAR lies that anyone

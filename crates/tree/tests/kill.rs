@@ -40,7 +40,7 @@ fn edit(number: u64) -> Edit {
         let field = format!("fields.f{}", (number + step * 2) % FIELDS);
         edit = edit.set(field, number);
     }
-    if number % 5 == 0 && number > 5 {
+    if number.is_multiple_of(5) && number > 5 {
         edit = edit.delete(format!("fields.f{}", (number + 1) % FIELDS));
     }
     edit
@@ -53,7 +53,7 @@ fn document(number: u64) -> Value {
         for step in 0..3 {
             fields.insert(format!("f{}", (number + step * 2) % FIELDS), number);
         }
-        if number % 5 == 0 && number > 5 {
+        if number.is_multiple_of(5) && number > 5 {
             fields.remove(&format!("f{}", (number + 1) % FIELDS));
         }
     }
@@ -72,7 +72,7 @@ fn writer() {
     let mut out = std::io::stdout().lock();
     for number in kv.head().0 + 1.. {
         // Buffered commits between durable ones: they may go, from the end.
-        let durable = number % 3 == 0;
+        let durable = number.is_multiple_of(3);
         let durability = if durable {
             Durability::Durable
         } else {

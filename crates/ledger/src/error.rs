@@ -21,7 +21,7 @@ pub enum Error {
     },
     /// A block that something names is not here.
     #[error(
-        "block {cid} is missing: something names it and no archive here holds it. Pull from a remote that has it, or run `repair`"
+        "block {cid} is missing: something names it and no archive here holds it. Pull from a remote that has it, or import another copy"
     )]
     MissingBlock {
         /// The block's address.

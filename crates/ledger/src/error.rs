@@ -38,9 +38,7 @@ pub enum Error {
         what: &'static str,
     },
     /// The bytes are there and are wrong.
-    #[error(
-        "{place} is damaged: {what}. Restore it from a remote with `repair`; nothing was changed"
-    )]
+    #[error("{place} is damaged: {what}. Restore it from a copy or a remote; nothing was changed")]
     Corrupt {
         /// Where: a block, an archive, an offset.
         place: String,

@@ -365,10 +365,8 @@ impl<'a> Demo<'a> {
             "patch {place}: commit {}, which the watch on it told, and nothing else",
             patched.commit
         );
-        for line in wrap(&patch, 70) {
-            self.say(format!("   {line}"))?;
-        }
-        self.say(format!("   {}", patched.told))?;
+        self.say_wrapped(&patch)?;
+        self.say_wrapped(&patched.told)?;
         self.proof(
             patched.once,
             "each commit of the path was told once, in order",
@@ -377,14 +375,9 @@ impl<'a> Demo<'a> {
         document.compact()?;
         self.stop("document", &before);
         let still = document.answers(&place, patched.commit)?;
-        self.say(format!(
-            "   {place} at commit {}: {}",
-            document.imported, there[0]
-        ))?;
-        self.say(format!(
-            "   {place} at commit {}: {}",
-            patched.commit, there[1]
-        ))?;
+        for (commit, population) in [(document.imported, &there[0]), (patched.commit, &there[1])] {
+            self.say_wrapped(&format!("{place} at commit {commit}: {population}"))?;
+        }
         self.proof(
             there == still && there[0] != there[1],
             "the past answers the same after compaction, and it is not the present",
@@ -439,6 +432,13 @@ impl<'a> Demo<'a> {
         }
         self.session.out.line(line)?;
         self.session.out.flush()
+    }
+
+    /// What may be longer than a line, since names may be.
+    fn say_wrapped(&mut self, text: &str) -> Result<()> {
+        wrap(text, 70)
+            .into_iter()
+            .try_for_each(|line| self.say(format!("   {line}")))
     }
 
     fn heading(&mut self, heading: &str) -> Result<()> {

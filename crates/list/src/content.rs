@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use serde_json::Value;
 
+use crate::cell::Cell;
 use crate::codec::{Writer, values};
 use crate::error::{Error, Result};
 use crate::tree::{Elem, Entry, Tree};
@@ -62,7 +63,7 @@ pub trait Content: Clone + Default {
 /// JSON values, one an element.
 #[derive(Clone, Default)]
 pub struct Values {
-    pub(crate) values: Vec<Value>,
+    pub(crate) cells: Vec<Cell>,
 }
 
 impl Content for Values {
@@ -79,17 +80,17 @@ impl Content for Values {
     }
 
     fn push(&mut self, items: &[Value]) -> u32 {
-        self.values.extend_from_slice(items);
+        self.cells.extend(items.iter().map(Cell::from));
         items.len() as u32
     }
 
     fn push_empty(&mut self) {
-        self.values.push(Value::Null);
+        self.cells.push(Cell::Null);
     }
 
     fn push_part(&mut self, from: &Vec<Value>, at: &mut usize, count: u32) {
         let end = *at + count as usize;
-        self.values.extend_from_slice(&from[*at..end]);
+        self.cells.extend(from[*at..end].iter().map(Cell::from));
         *at = end;
     }
 
@@ -132,7 +133,7 @@ impl Content for Values {
     }
 
     fn arrange(shown: Vec<Value>, hidden: Vec<Value>, tree: &Tree, elems: u32) -> Self {
-        let mut values = vec![Value::Null; elems as usize];
+        let mut cells = vec![Cell::Null; elems as usize];
         let (mut shown, mut hidden) = (shown.into_iter(), hidden.into_iter());
         for entry in tree.entries().filter(|entry| !entry.is_slot()) {
             let from = if entry.is_hidden() {
@@ -141,43 +142,28 @@ impl Content for Values {
                 &mut shown
             };
             for (offset, value) in (0..entry.len()).zip(from) {
-                values[entry.at(offset) as usize] = value;
+                cells[entry.at(offset) as usize] = Cell::from(value);
             }
         }
-        Self { values }
+        Self { cells }
     }
 
     fn replace(&mut self, elem: Elem, item: Value) -> Value {
-        std::mem::replace(&mut self.values[elem as usize], item)
+        std::mem::replace(&mut self.cells[elem as usize], item.into()).into()
     }
 
     fn read(&self, entry: Entry, out: &mut Vec<Value>) {
-        let range = &self.values[entry.lo as usize..entry.end() as usize];
-        if entry.is_reversed() {
-            out.extend(range.iter().rev().cloned());
-        } else {
-            out.extend_from_slice(range);
+        let range = &self.cells[entry.lo as usize..entry.end() as usize];
+        match range {
+            [cell] => out.push(cell.value()),
+            _ if entry.is_reversed() => out.extend(range.iter().rev().map(Cell::value)),
+            _ => out.extend(range.iter().map(Cell::value)),
         }
     }
 
     fn heap_bytes(&self) -> usize {
-        let strings: usize = self.values.iter().map(value_bytes).sum();
-        self.values.capacity() * size_of::<Value>() + strings
-    }
-}
-
-/// Bytes on the heap below one value, an estimate.
-fn value_bytes(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.capacity(),
-        Value::Array(items) => {
-            items.capacity() * size_of::<Value>() + items.iter().map(value_bytes).sum::<usize>()
-        }
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, value)| key.capacity() + 2 * size_of::<Value>() + value_bytes(value))
-            .sum(),
-        _ => 0,
+        let boxed: usize = self.cells.iter().map(Cell::heap_bytes).sum();
+        self.cells.capacity() * size_of::<Cell>() + boxed
     }
 }
 

@@ -34,6 +34,7 @@ mod apply;
 mod births;
 mod bits;
 mod build;
+mod cell;
 mod codec;
 mod content;
 mod cursor;

@@ -1,11 +1,13 @@
 //! The list of JSON values.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde_json::Value;
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use crate::births::Side;
+use crate::cell::Cell;
 use crate::content::Values;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -167,14 +169,15 @@ impl Sequence<Values> {
         transaction.commit()
     }
 
-    /// The value at `position`.
-    pub fn get(&self, position: usize) -> Option<&Value> {
+    /// The value at `position`: borrowed, if it is an array, an object or a string of more than 14
+    /// bytes; numbers and short strings are kept in less space and made anew.
+    pub fn get(&self, position: usize) -> Option<Cow<'_, Value>> {
         let elem = (position < self.len()).then(|| self.doc.elem_at(position as u32))?;
-        self.doc.content.values.get(elem as usize)
+        self.doc.content.cells.get(elem as usize).map(Cell::read)
     }
 
-    /// The values at `range`, as far as there are any, in order.
-    pub fn iter(&self, range: Range<usize>) -> impl Iterator<Item = &Value> {
+    /// The values at `range`, as far as there are any, in order, as [`List::get`] gives them.
+    pub fn iter(&self, range: Range<usize>) -> impl Iterator<Item = Cow<'_, Value>> {
         let len = self.len();
         let (start, end) = (range.start.min(len), range.end.min(len));
         let count = end.saturating_sub(start);
@@ -191,7 +194,7 @@ impl Sequence<Values> {
         elems
             .skip(skip)
             .take(count)
-            .map(|elem| &self.doc.content.values[elem as usize])
+            .map(|elem| self.doc.content.cells[elem as usize].read())
     }
 
     /// Copies of all values, in order.

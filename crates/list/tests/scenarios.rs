@@ -227,7 +227,7 @@ fn s10_concurrent_replacements_all_stay_and_of_concurrent_sets_one_wins() {
         b.missing_since(&a.frontier()).unwrap(),
     );
     let (in_a, in_b) = (a.apply(&to_a).unwrap(), b.apply(&to_b).unwrap());
-    assert_eq!(a.get(0), Some(&json!("from b")));
+    assert_eq!(a.get(0).as_deref(), Some(&json!("from b")));
     assert_eq!(a.to_vec(), b.to_vec());
     for applied in [in_a, in_b] {
         let [conflict] = &applied.conflicts[..] else {
@@ -241,7 +241,7 @@ fn s10_concurrent_replacements_all_stay_and_of_concurrent_sets_one_wins() {
     a.set(0, json!("later")).unwrap();
     let update = a.missing_since(&b.frontier()).unwrap();
     assert!(b.apply(&update).unwrap().conflicts.is_empty());
-    assert_eq!(b.get(0), Some(&json!("later")));
+    assert_eq!(b.get(0).as_deref(), Some(&json!("later")));
 }
 
 #[test]

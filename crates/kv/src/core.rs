@@ -77,8 +77,9 @@ struct Kept {
 /// How much memory writes take, and how hard they are to be slowed.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Held while the memory is added up, so that an older sum never replaces a newer one.
-    adding_up: Mutex<()>,
+    /// What the cache leaves to memtables. Held while the memory is added up, so that an older sum
+    /// never replaces a newer one.
+    reserved: Mutex<usize>,
     /// 0: writers run free; up to 1000: they slow down; above: they wait.
     pressure: AtomicUsize,
     since_delay: AtomicUsize,
@@ -232,13 +233,15 @@ impl Core {
     pub(crate) fn note_memory(&self) {
         let options = &self.shared.options;
         let limit = options.memtable_limit();
-        let _one_at_a_time = self.memory.adding_up.lock();
+        let mut reserved = self.memory.reserved.lock();
         let keyspaces = self.keyspaces.read();
         let mut sealed = 0;
         let mut active = 0;
         let mut level0 = 0;
+        let mut at_rest = true;
         for core in keyspaces.values() {
             let view = core.view.load();
+            at_rest &= view.active.wal().is_none() && view.sealed.is_empty();
             active += view.active.memory();
             sealed += view
                 .sealed
@@ -266,8 +269,17 @@ impl Core {
         self.memory
             .pressure
             .store(by_memory.max(by_level0), Ordering::Relaxed);
-        let reserve = (sealed + active).max(limit);
-        self.shared.cache.set_memtables(reserve as u64);
+        // While there are writes, room is kept for a memtable that fills beside one that is flushed. A
+        // cache that had this room in between would leave it in pieces that no memtable fits into.
+        let wanted = match sealed {
+            0 => limit + (4 * active).min(limit),
+            _ => limit * 2,
+        };
+        *reserved = match at_rest {
+            true => limit,
+            false => wanted.max(sealed + active).max(*reserved),
+        };
+        self.shared.cache.set_memtables(*reserved as u64);
     }
 
     pub(crate) fn is_short_of_room(&self) -> bool {

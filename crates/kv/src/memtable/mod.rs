@@ -94,14 +94,7 @@ impl Memtable {
         }
         if entry.tag.is_range_delete() {
             self.insert_range(entry);
-        } else if let Some(node) = self.list.insert(entry) {
-            self.index.note(
-                filter::hash(entry.key),
-                node,
-                |other| self.list.entry(other).key == entry.key,
-                |other| self.list.entry(other).commit <= entry.commit,
-            );
-        } else {
+        } else if !self.insert_in_list(entry) {
             return false;
         }
         self.entries.fetch_add(1, Ordering::Relaxed);
@@ -111,6 +104,22 @@ impl Memtable {
         if entry.commit.0 > self.max_commit.load(Ordering::Relaxed) {
             self.max_commit.store(entry.commit.0, Ordering::Relaxed);
         }
+        true
+    }
+
+    fn insert_in_list(&self, entry: Entry<'_>) -> bool {
+        let hash = filter::hash(entry.key);
+        let is_key = |other| self.list.entry(other).key == entry.key;
+        let newest = match self.index.find(hash, is_key) {
+            Found::At(newest) if self.list.entry(newest).commit < entry.commit => Some(newest),
+            _ => None,
+        };
+        let Some(node) = self.list.insert(entry, newest) else {
+            return false;
+        };
+        self.index.note(hash, node, is_key, |other| {
+            self.list.entry(other).commit <= entry.commit
+        });
         true
     }
 
@@ -243,9 +252,7 @@ impl Cursor for MemCursor {
     }
 
     fn prev(&mut self) -> Result<()> {
-        let entry = self.entry();
-        let before = self.table.list.seek_before(entry.key, entry.commit);
-        self.node = before;
+        self.node = self.table.list.previous(self.node);
         Ok(())
     }
 
@@ -290,6 +297,18 @@ mod tests {
 
     type Row = ((Vec<u8>, std::cmp::Reverse<u64>), Vec<u8>);
 
+    fn rows_from_behind(table: &Arc<Memtable>) -> Vec<Row> {
+        let mut cursor = MemCursor::new(table.clone());
+        cursor.seek_last().unwrap();
+        let mut rows = Vec::new();
+        while cursor.valid() {
+            let key = (cursor.key().to_vec(), std::cmp::Reverse(cursor.commit().0));
+            rows.push((key, cursor.value().to_vec()));
+            cursor.prev().unwrap();
+        }
+        rows
+    }
+
     fn rows(table: &Arc<Memtable>) -> Vec<Row> {
         let mut cursor = MemCursor::new(table.clone());
         cursor.seek_first().unwrap();
@@ -306,11 +325,14 @@ mod tests {
         #[test]
         fn a_memtable_is_an_ordered_map_of_versions(
             writes in prop::collection::vec((prop::collection::vec(0u8..4, 1..4), 1u64..20, prop::collection::vec(any::<u8>(), 0..40)), 0..200),
+            rising in any::<bool>(),
             probes in prop::collection::vec((prop::collection::vec(0u8..4, 1..4), 0u64..22), 20),
         ) {
             let table = Arc::new(Memtable::new(1 << 20, 1));
             let mut model = Model::new();
-            for (key, commit, value) in &writes {
+            for (at, (key, commit, value)) in writes.iter().enumerate() {
+                // One commit after the other, as writers go, or in any order, as a recovery does.
+                let commit = &if rising { at as u64 / 10 } else { *commit };
                 let slot = (key.clone(), std::cmp::Reverse(*commit));
                 if model.contains_key(&slot) {
                     continue;
@@ -319,6 +341,7 @@ mod tests {
                 model.insert(slot, value.clone());
             }
             prop_assert_eq!(rows(&table), model.clone().into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(rows_from_behind(&table), model.clone().into_iter().rev().collect::<Vec<_>>());
             for (key, commit) in probes {
                 let found = table.get(&key, filter::hash(&key), Commit(commit)).map(|e| e.value.to_vec());
                 let from = (key.clone(), std::cmp::Reverse(commit));
@@ -369,22 +392,21 @@ mod tests {
                 let mut x = 1u64;
                 for commit in 1..=100_000u64 {
                     x = x.wrapping_mul(6364136223846793005).wrapping_add(1);
-                    let key = (x >> 40).to_be_bytes();
+                    // Half of them to a few keys, again and again.
+                    let key = x >> if commit % 2 == 0 { 40 } else { 60 };
+                    let key = key.to_be_bytes();
                     assert!(table.insert(put(&key, commit, &key)));
                 }
                 done.store(true, Ordering::Release);
             });
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
-                    let mut cursor = MemCursor::new(table.clone());
-                    cursor.seek_first().unwrap();
-                    let mut last: Option<Vec<u8>> = None;
-                    while cursor.valid() {
-                        assert_eq!(cursor.key(), cursor.value());
-                        assert!(last.as_deref() <= Some(cursor.key()));
-                        last = Some(cursor.key().to_vec());
-                        cursor.next().unwrap();
-                    }
+                    let forward = rows(&table);
+                    assert!(forward.iter().all(|((key, _), value)| key == value));
+                    assert!(forward.is_sorted());
+                    let backward = rows_from_behind(&table);
+                    assert!(backward.iter().all(|((key, _), value)| key == value));
+                    assert!(backward.iter().rev().is_sorted());
                 }
             });
         });

@@ -3,9 +3,9 @@
 //! This is the one module of the crate with `unsafe`. The argument:
 //! - The memory is one zeroed allocation that lives as long as the list; nothing is ever moved or
 //!   freed before. A node's bytes are written only before the node is linked, by the thread that
-//!   holds `writer`, and never again, except its links, which are atomic.
-//! - A node becomes reachable by a `Release` store into a predecessor's link; readers follow links
-//!   with `Acquire` loads, so they see all bytes of a node they reach.
+//!   holds `writer`, and never again, except its links, forward and back, which are atomic.
+//! - A node becomes reachable by a `Release` store into a link of a predecessor or, backwards, of the
+//!   entry after it; readers follow links with `Acquire` loads, so they see all bytes of a node they reach.
 //! - Node indices come from links only, and links hold nothing but indices made by `allocate`,
 //!   which checks the capacity; so every index is in bounds and aligned to 8 bytes.
 //! - References handed out borrow the list, so the memory outlives them.
@@ -28,14 +28,19 @@ const HEAD: u32 = 1;
 #[repr(C)]
 struct Header {
     commit: u64,
-    key_len: u32,
     value_len: u32,
-    tag: u8,
-    height: u8,
-    unused: u16,
     /// The first bytes of the key as a number that orders as they do.
     prefix: u32,
+    /// The entry that stands before.
+    before: AtomicU32,
+    key_len: u16,
+    tag: u8,
+    height: u8,
 }
+
+/// Up to this height the predecessors of a new version of a known key are found from that key's
+/// newest entry, going back; with each level the way is four times as long.
+const NEAR: usize = 2;
 
 #[inline(always)]
 fn prefix_of(key: &[u8]) -> u32 {
@@ -129,8 +134,9 @@ impl SkipList {
         self.used() + bytes <= self.capacity
     }
 
-    /// Adds an entry and says where it stands. `None` when it does not fit; then nothing changed.
-    pub(crate) fn insert(&self, entry: Entry<'_>) -> Option<u32> {
+    /// Adds an entry and says where it stands. `newest`: the newest entry of this key, which must be
+    /// older than the new one, if it is known. `None` when it does not fit; then nothing changed.
+    pub(crate) fn insert(&self, entry: Entry<'_>, newest: Option<u32>) -> Option<u32> {
         let mut writer = self.writer.lock();
         writer.rng ^= writer.rng << 13;
         writer.rng ^= writer.rng >> 7;
@@ -138,6 +144,13 @@ impl SkipList {
         // Each level holds a quarter of the one below.
         let height = (1 + (writer.rng.trailing_zeros() / 2) as usize).min(MAX_HEIGHT);
         let node = self.allocate(&entry, height)?;
+        if let (Some(newest), 1..=NEAR) = (newest, height) {
+            debug_assert_eq!(self.entry(newest).key, entry.key);
+            debug_assert!(self.entry(newest).commit < entry.commit);
+            // Hints stay where they are: what stood before them still does.
+            self.link_in(node, &self.predecessors_of(newest, height));
+            return Some(node);
+        }
         let prefix = prefix_of(entry.key);
         let last = writer.hint[0];
         let after_last =
@@ -163,17 +176,44 @@ impl SkipList {
                 }
             }
             predecessors[level] = at;
-            if level < height {
-                self.link(node, level).store(next, Ordering::Relaxed);
-            }
         }
         writer.hint = predecessors;
         writer.hint[..height].fill(node);
+        self.link_in(node, &predecessors[..height]);
+        Some(node)
+    }
+
+    /// Who stands before `node` at each of the lowest levels.
+    fn predecessors_of(&self, node: u32, levels: usize) -> [u32; NEAR] {
+        let mut predecessors = [HEAD; NEAR];
+        let mut at = self.header(node).before.load(Ordering::Relaxed);
+        for (level, predecessor) in predecessors.iter_mut().enumerate().take(levels) {
+            while at != HEAD && usize::from(self.header(at).height) <= level {
+                at = self.header(at).before.load(Ordering::Relaxed);
+            }
+            *predecessor = at;
+        }
+        predecessors
+    }
+
+    /// Links a node in behind its predecessors, from the lowest level up. The caller holds `writer`.
+    fn link_in(&self, node: u32, predecessors: &[u32]) {
+        let levels = usize::from(self.header(node).height);
+        let predecessors = &predecessors[..levels];
+        for (level, before) in predecessors.iter().enumerate() {
+            let next = self.link(*before, level).load(Ordering::Relaxed);
+            self.link(node, level).store(next, Ordering::Relaxed);
+        }
+        let before = predecessors[0];
+        let next = self.link(node, 0).load(Ordering::Relaxed);
+        self.header(node).before.store(before, Ordering::Relaxed);
         // From the bottom up, so that whoever can see the node can walk on from it.
-        for (level, before) in predecessors.iter().enumerate().take(height) {
+        for (level, before) in predecessors.iter().enumerate() {
             self.link(*before, level).store(node, Ordering::Release);
         }
-        Some(node)
+        if next != NULL {
+            self.header(next).before.store(node, Ordering::Release);
+        }
     }
 
     /// All places are below this one.
@@ -208,6 +248,18 @@ impl SkipList {
     /// The last entry, the later insertion of two equal ones; 0 when the list is empty.
     pub(crate) fn last(&self) -> u32 {
         self.later_twin(self.last_where(|_, _| true))
+    }
+
+    /// The entry before `node`, as [`Self::seek_before`] has it.
+    pub(crate) fn previous(&self, node: u32) -> u32 {
+        if self.twins.load(Ordering::Acquire) {
+            let entry = self.entry(node);
+            return self.seek_before(entry.key, entry.commit);
+        }
+        match self.header(node).before.load(Ordering::Acquire) {
+            HEAD => NULL,
+            before => before,
+        }
     }
 
     /// Whoever comes from behind meets the earlier insertion first, which counts for nothing.
@@ -247,7 +299,7 @@ impl SkipList {
         assert!(node > HEAD && (node as usize) * UNIT + HEADER <= self.capacity);
         let header = self.header(node);
         let at = node as usize * UNIT + HEADER + usize::from(header.height) * 4;
-        let key_len = header.key_len as usize;
+        let key_len = usize::from(header.key_len);
         let value_len = header.value_len as usize;
         // SAFETY: `allocate` reserved these bytes for this node and wrote them before linking it.
         let bytes =
@@ -263,6 +315,8 @@ impl SkipList {
 
     /// Reserves and fills a node that nobody can see yet.
     fn allocate(&self, entry: &Entry<'_>, height: usize) -> Option<u32> {
+        let key_len = u16::try_from(entry.key.len()).ok()?;
+        let value_len = u32::try_from(entry.value.len()).ok()?;
         let start = self.used.load(Ordering::Relaxed);
         let key_at = HEADER + height * 4;
         let bytes = key_at + entry.key.len() + entry.value.len();
@@ -273,12 +327,12 @@ impl SkipList {
         self.used.store(end, Ordering::Relaxed);
         let header = Header {
             commit: entry.commit.0,
-            key_len: u32::try_from(entry.key.len()).ok()?,
-            value_len: u32::try_from(entry.value.len()).ok()?,
+            value_len,
+            prefix: prefix_of(entry.key),
+            before: AtomicU32::new(NULL),
+            key_len,
             tag: entry.tag.byte(),
             height: height as u8,
-            unused: 0,
-            prefix: prefix_of(entry.key),
         };
         // SAFETY: `start..end` is in bounds, aligned to 8, unused so far, and only the holder of
         // `writer` comes here; no reader has the index yet.
@@ -325,7 +379,7 @@ impl SkipList {
         let at = node as usize * UNIT + HEADER + usize::from(header.height) * 4;
         // SAFETY: as in `entry`.
         let own = unsafe {
-            std::slice::from_raw_parts(self.base.as_ptr().add(at), header.key_len as usize)
+            std::slice::from_raw_parts(self.base.as_ptr().add(at), usize::from(header.key_len))
         };
         match own.cmp(key) {
             Equal if header.commit > commit.0 => Less,

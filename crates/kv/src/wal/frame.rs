@@ -144,7 +144,8 @@ pub(crate) fn get_op<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Op<'a>> {
     let tag = Tag::from_byte(*bytes.get(*at)?)?;
     *at += 1;
     let keyspace = KeyspaceId(u32::try_from(varint::get(bytes, at)?).ok()?);
-    let key_len = varint::get_len(bytes, at)?;
+    // No key is longer; a memtable has no room for its length.
+    let key_len = varint::get_len(bytes, at).filter(|len| *len <= usize::from(u16::MAX))?;
     let value_len = match tag.is_delete() {
         true => 0,
         false => varint::get_len(bytes, at)?,

@@ -116,6 +116,8 @@ impl Recorder {
             models: vec![model.into()],
             transaction_order: known.then_some(order),
             linearizable_keys: !known,
+            // By the clock on the wall: on a busy machine one second is not enough.
+            timeout: std::time::Duration::from_secs(300),
             ..Opts::default()
         };
         check(&History::from_ops(ops, interner), workload, &options)

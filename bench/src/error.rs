@@ -52,6 +52,15 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// What the database of a soak said, or what was wrong with its answer.
+    pub(crate) fn soak(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Engine {
+            engine: "siltstone",
+            action: "go on under load",
+            source: source.into(),
+        }
+    }
+
     /// An error of the database under test.
     pub(crate) fn engine<E: Engine>(
         action: &'static str,

@@ -1,7 +1,7 @@
 //! Side-by-side benchmarks: the same workloads on Siltstone and on others of its kind.
 //!
 //! `kv` compares embedded databases, `list` libraries of collaborative texts and lists; `tree`
-//! measures document trees, etcd beside them, and `ledger` ledgers beside Fireproof. Each runs
+//! measures document trees, etcd beside them, and `ledger` ledgers beside Fireproof. Each of these runs
 //! every workload on every engine, each pair in a process of its own, and prints a table. See
 //! README.md for what is measured, how the engines are set up and how fair it is.
 #![deny(unsafe_code)]
@@ -22,9 +22,11 @@ mod job;
 mod latency;
 mod ledger;
 mod list;
+mod plot;
 mod probe;
 mod report;
 mod row;
+mod soak;
 mod svg;
 mod tree;
 mod workloads;
@@ -63,6 +65,8 @@ enum Cmd {
     Tree(tree::Options),
     /// Ledgers: documents put, read, listed, compacted and grown; @fireproof/core on Node beside it.
     Ledger(ledger::Options),
+    /// An hour of mixed load on one database under a memory limit, memory and latencies over time.
+    Soak(soak::Options),
     /// Runs one job in this process and prints its results (used by `kv`).
     #[command(hide = true)]
     RunJob {
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Cmd::Kv(options) => campaign::run(&options),
         Cmd::List(options) => list::run(&options),
+        Cmd::Soak(options) => soak::run(&options),
         Cmd::RunJob { job } => run_job(&job),
         Cmd::RunListJob { job } => list::run_job(&job),
         Cmd::Ledger(options) => ledger::run(&options),

@@ -96,6 +96,11 @@ fn status_bytes(name: &str) -> u64 {
     ) * 1024
 }
 
+/// Bytes of this process resident now, mapped file pages included.
+pub(crate) fn resident_bytes() -> u64 {
+    status_bytes("VmRSS:")
+}
+
 /// Anonymous bytes of this process resident now.
 pub(crate) fn anonymous_bytes() -> u64 {
     status_bytes("RssAnon:")

@@ -1,5 +1,6 @@
 //! Siltstone: `Text` and `List` of `siltstone-list`; every edit is a transaction.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -188,10 +189,10 @@ impl ListEngine for List {
 
     fn get(&self, at: usize) -> Result<Option<u64>> {
         let found = match &self.0 {
-            Opened::Packed(packed) => packed.values().get(at),
+            Opened::Packed(packed) => packed.values().get(at).map(Cow::Borrowed),
             Opened::Open(list) => list.get(at),
         };
-        found.map(|found| Ok(scalar(found)?.digest())).transpose()
+        found.map(|found| Ok(scalar(&found)?.digest())).transpose()
     }
 
     fn to_vec(&self) -> Result<Vec<Value>> {

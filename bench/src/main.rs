@@ -18,10 +18,12 @@ mod engine;
 mod engines;
 mod error;
 mod figure;
+mod growth;
 mod job;
 mod latency;
 mod ledger;
 mod list;
+mod many;
 mod plot;
 mod probe;
 mod report;
@@ -67,6 +69,16 @@ enum Cmd {
     Ledger(ledger::Options),
     /// An hour of mixed load on one database under a memory limit, memory and latencies over time.
     Soak(soak::Options),
+    /// What puts, gets, scans, opening and compaction cost as a database grows, size by size.
+    Growth(growth::Options),
+    /// A thousand databases open in one process: memory, threads and idle time of each.
+    Many(many::Options),
+    /// Runs one size in this process and prints its results (used by `growth`).
+    #[command(hide = true)]
+    RunGrowthJob {
+        /// The job as JSON.
+        job: String,
+    },
     /// Runs one job in this process and prints its results (used by `kv`).
     #[command(hide = true)]
     RunJob {
@@ -98,6 +110,9 @@ fn main() -> ExitCode {
         Cmd::Kv(options) => campaign::run(&options),
         Cmd::List(options) => list::run(&options),
         Cmd::Soak(options) => soak::run(&options),
+        Cmd::Growth(options) => growth::run(&options),
+        Cmd::RunGrowthJob { job } => growth::run_job(&job),
+        Cmd::Many(options) => many::run(&options),
         Cmd::RunJob { job } => run_job(&job),
         Cmd::RunListJob { job } => list::run_job(&job),
         Cmd::Ledger(options) => ledger::run(&options),

@@ -101,6 +101,19 @@ pub(crate) fn resident_bytes() -> u64 {
     status_bytes("VmRSS:")
 }
 
+/// Threads of this process now.
+pub(crate) fn threads() -> u64 {
+    field(
+        &fs::read_to_string("/proc/self/status").unwrap_or_default(),
+        "Threads:",
+    )
+}
+
+/// Files this process holds open now.
+pub(crate) fn open_files() -> u64 {
+    fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64)
+}
+
 /// Anonymous bytes of this process resident now.
 pub(crate) fn anonymous_bytes() -> u64 {
     status_bytes("RssAnon:")

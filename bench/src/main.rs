@@ -10,6 +10,7 @@
     reason = "a benchmark measures real time; nothing here runs under simulation"
 )]
 
+mod all;
 mod campaign;
 mod child;
 mod data;
@@ -73,6 +74,8 @@ enum Cmd {
     Growth(growth::Options),
     /// A thousand databases open in one process: memory, threads and idle time of each.
     Many(many::Options),
+    /// Every benchmark, one after the other, and the page docs/benchmarks.md of what they found.
+    All(all::Options),
     /// Runs one size in this process and prints its results (used by `growth`).
     #[command(hide = true)]
     RunGrowthJob {
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
         Cmd::Growth(options) => growth::run(&options),
         Cmd::RunGrowthJob { job } => growth::run_job(&job),
         Cmd::Many(options) => many::run(&options),
+        Cmd::All(options) => all::run(&options),
         Cmd::RunJob { job } => run_job(&job),
         Cmd::RunListJob { job } => list::run_job(&job),
         Cmd::Ledger(options) => ledger::run(&options),

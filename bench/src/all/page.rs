@@ -1,0 +1,208 @@
+//! The page of all results: what machine, which versions, how to run it again, and a section for each
+//! benchmark whose results are there.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::tables;
+use crate::error::{Error, Result};
+
+/// Versions of everything that is compared, as they are locked.
+const LOCK: &str = include_str!("../../../Cargo.lock");
+const PEERS: [&str; 10] = [
+    "fjall",
+    "surrealkv",
+    "slatedb",
+    "redb",
+    "rocksdb",
+    "diamond-types",
+    "loro",
+    "yrs",
+    "automerge",
+    "cola",
+];
+
+/// A section: its file of results, its heading, what is to be known about it, and how it is shown.
+struct Section {
+    name: &'static str,
+    heading: &'static str,
+    about: &'static str,
+    table: fn(&[Value]) -> String,
+}
+
+const SECTIONS: [Section; 8] = [
+    Section {
+        name: "kv",
+        heading: "Key-values",
+        about: "1,000,000 entries of 16-byte keys in random order and 100-byte values unless the row says otherwise, memory budget \
+                256 MiB, LZ4. The last column is the rate over that of the best log-structured peer of the same run: above 1 is ahead.",
+        table: tables::kv,
+    },
+    Section {
+        name: "list",
+        heading: "Lists and texts",
+        about: "Process time, the least of several samples; the last column is the figure over the least of any library in the same row: 1 is the best.",
+        table: tables::list,
+    },
+    Section {
+        name: "tree",
+        heading: "Document trees",
+        about: "Beside etcd where both do the same; else beside what is wanted.",
+        table: tables::figures,
+    },
+    Section {
+        name: "ledger",
+        heading: "Ledgers",
+        about: "Beside `@fireproof/core` on Node where both do the same; else beside what is wanted.",
+        table: tables::figures,
+    },
+    Section {
+        name: "growth",
+        heading: "Cost against data",
+        about: "16-byte keys in random order, 16-byte values, memory budget 256 MiB: larger databases are read from the page cache, not from \
+                the block cache. `compact` rewrites everything.",
+        table: tables::growth,
+    },
+    Section {
+        name: "many",
+        heading: "Many databases in one process",
+        about: "Each opened, read once, written once and then left alone.",
+        table: tables::many,
+    },
+    Section {
+        name: "soak",
+        heading: "An hour of mixed load within 1 GiB",
+        about: "Overwrites, deletions, batches and durable puts; gets of the newest state and of held snapshots; scans of 100. 4,000,000 \
+                entries, budget 256 MiB. The process limits its own memory: one allocation beyond it would have ended it.",
+        table: tables::soak,
+    },
+    Section {
+        name: "soak-small",
+        heading: "The same within 256 MiB",
+        about: "1,000,000 entries, budget 64 MiB.",
+        table: tables::soak,
+    },
+];
+
+/// Writes the page from the results in the folder `results`.
+pub(super) fn write(results: &Path, out: &Path) -> Result<()> {
+    let pictures = out.with_extension("");
+    let folder = pictures.file_name().unwrap_or_default().to_string_lossy();
+    let mut text = head();
+    for section in SECTIONS {
+        let path = results.join(format!("{}.jsonl", section.name));
+        let Some(rows) = read(&path)? else {
+            continue;
+        };
+        let _ = write!(text, "\n## {}\n\n{}\n", section.heading, section.about);
+        let _ = write!(text, "\n{}", (section.table)(&rows));
+        let picture = format!("{}.svg", section.name);
+        if pictures.join(&picture).exists() {
+            let _ = write!(text, "\n![{}]({folder}/{picture})\n", section.heading);
+        }
+    }
+    std::fs::write(out, text)
+        .map_err(|source| Error::io(format!("write {}", out.display()), source))
+}
+
+/// The lines of a file of results; `None` when it is not there.
+fn read(path: &Path) -> Result<Option<Vec<Value>>> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::io(format!("read {}", path.display()), source)),
+        Ok(text) => text,
+    };
+    let line = |line: &str| {
+        serde_json::from_str(line).map_err(|error| {
+            Error::Usage(format!(
+                "{} has a line that is no result: {error}",
+                path.display()
+            ))
+        })
+    };
+    text.lines().map(line).collect::<Result<_>>().map(Some)
+}
+
+fn head() -> String {
+    let mut text = String::from(
+        "# Benchmarks\n\n\
+         Written by `siltstone-bench all`; do not edit. Each table is one run on one machine, so its rows can be compared with each other and not \
+         with other tables or other machines. `bench/README.md` says what every workload does and how each engine is set up. Again:\n\n\
+         ```sh\n\
+         cargo run --release -p siltstone-bench --features peers -- all\n\
+         cargo run --release -p siltstone-bench --features peers -- all --only kv,list\n\
+         ```\n\n",
+    );
+    let _ = writeln!(text, "Machine: {}.", machine());
+    let peers: Vec<String> = PEERS
+        .iter()
+        .filter_map(|name| Some(format!("{name} {}", locked(LOCK, name)?)))
+        .collect();
+    let _ = writeln!(text, "Versions: {}.", peers.join(", "));
+    text
+}
+
+/// The version of a crate in a lock file.
+fn locked<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
+    let entry = format!("name = \"{name}\"\nversion = \"");
+    let (_, rest) = lock.split_once(&entry)?;
+    rest.split('"').next()
+}
+
+fn machine() -> String {
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let processor = field(&file("/proc/cpuinfo"), "model name");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = field(&file("/proc/meminfo"), "MemTotal")
+        .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
+        .map_or(0, |kib| kib >> 20);
+    let kernel = file("/proc/sys/kernel/osrelease");
+    format!(
+        "{cores} cores of {}, {memory} GiB, Linux {}",
+        processor.unwrap_or_else(|| "an unknown processor".into()),
+        kernel.trim()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_that_are_locked() {
+        let lock = "[[package]]\nname = \"fjall-x\"\nversion = \"9\"\n\n[[package]]\nname = \"fjall\"\nversion = \"3.1.0\"\n";
+        assert_eq!(locked(lock, "fjall"), Some("3.1.0"));
+        assert_eq!(locked(lock, "nothing"), None);
+    }
+
+    #[test]
+    fn a_page_has_the_sections_whose_results_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = folder.path().join("results");
+        std::fs::create_dir(&results).unwrap();
+        let out = folder.path().join("page.md");
+        let row = r#"{"workload":"get_1","engine":"siltstone","ops_per_s":1000000.0,"p50_us":1.5,"p99_us":2.5,"max_us":9.0,"rss_bytes":1048576,"ratio_to_best":1.25}"#;
+        std::fs::write(results.join("kv.jsonl"), format!("{row}\n")).unwrap();
+        write(&results, &out).unwrap();
+        let text = std::fs::read_to_string(&out).unwrap();
+        assert!(
+            text.contains("## Key-values") && !text.contains("## Ledgers"),
+            "{text}"
+        );
+        assert!(text.contains("| get_1 | siltstone | 1.00M/s |"), "{text}");
+        assert!(text.contains("1.25x"), "{text}");
+        std::fs::write(results.join("kv.jsonl"), "no result").unwrap();
+        assert!(
+            write(&results, &out)
+                .unwrap_err()
+                .to_string()
+                .contains("kv.jsonl")
+        );
+    }
+}

@@ -12,8 +12,8 @@ mod upload;
 pub use connect::{AzureSettings, GcsSettings, S3Settings};
 
 use crate::blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PendingRead, Place, PutOutcome,
-    StoreKind, Wait, check_name, short_read,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingList, PendingPut, PendingRead, Place,
+    PutOutcome, StoreKind, Wait, check_name, short_read,
 };
 use crate::error::{Error, Result};
 use bytes::{Bytes, BytesMut};
@@ -104,6 +104,38 @@ impl ObjectBlobs {
         Path::parse(&full).map_err(|error| Error::Invalid {
             name: name.into(),
             what: error.to_string(),
+        })
+    }
+
+    fn listing(
+        &self,
+        prefix: &str,
+    ) -> Result<impl Future<Output = Result<Vec<BlobMeta>>> + Send + use<>> {
+        // Stores list whole path segments; the rest of the prefix is compared here.
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let (store, path) = (self.store.clone(), self.path(folder)?);
+        let (description, root) = (self.description.clone(), self.prefix.clone());
+        let prefix = prefix.to_string();
+        Ok(async move {
+            let found = retrying(|| {
+                let (store, path) = (store.clone(), path.clone());
+                async move { store.list(Some(&path)).try_collect::<Vec<_>>().await }
+            });
+            let found = found.await.map_err(|error| {
+                failure::typed(&error, &format!("{prefix}*"), "list", &description)
+            })?;
+            let mut blobs: Vec<BlobMeta> = found
+                .into_iter()
+                .filter_map(|meta| {
+                    let name = below(meta.location.as_ref(), &root)?;
+                    name.starts_with(&prefix).then(|| BlobMeta {
+                        name: name.into(),
+                        size: meta.size,
+                    })
+                })
+                .collect();
+            blobs.sort();
+            Ok(blobs)
         })
     }
 
@@ -282,6 +314,16 @@ impl Blobs for ObjectBlobs {
         run(async move { target.get().await })
     }
 
+    fn start_get(&self, name: &str) -> PendingRead {
+        let started = self
+            .target(name)
+            .and_then(|target| start(async move { target.get().await }));
+        match started {
+            Ok(pending) => PendingRead::new(move || pending.wait()?),
+            Err(error) => PendingRead::done(Err(error)),
+        }
+    }
+
     fn open(&self, name: &str) -> Result<Arc<dyn BlobReader>> {
         let target = self.target(name)?;
         let opened = run(async move {
@@ -308,32 +350,14 @@ impl Blobs for ObjectBlobs {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<BlobMeta>> {
-        // Stores list whole path segments; the rest of the prefix is compared here.
-        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let (store, path) = (self.store.clone(), self.path(folder)?);
-        let (description, root) = (self.description.clone(), self.prefix.clone());
-        let prefix = prefix.to_string();
-        run(async move {
-            let found = retrying(|| {
-                let (store, path) = (store.clone(), path.clone());
-                async move { store.list(Some(&path)).try_collect::<Vec<_>>().await }
-            });
-            let found = found.await.map_err(|error| {
-                failure::typed(&error, &format!("{prefix}*"), "list", &description)
-            })?;
-            let mut blobs: Vec<BlobMeta> = found
-                .into_iter()
-                .filter_map(|meta| {
-                    let name = below(meta.location.as_ref(), &root)?;
-                    name.starts_with(&prefix).then(|| BlobMeta {
-                        name: name.into(),
-                        size: meta.size,
-                    })
-                })
-                .collect();
-            blobs.sort();
-            Ok(blobs)
-        })
+        run(self.listing(prefix)?)
+    }
+
+    fn start_list(&self, prefix: &str) -> PendingList {
+        match self.listing(prefix).and_then(start) {
+            Ok(pending) => PendingList::new(move || pending.wait()?),
+            Err(error) => PendingList::done(Err(error)),
+        }
     }
 
     fn place(&self, name: &str) -> Option<Place> {

@@ -272,6 +272,7 @@ impl Core {
             return Ok(());
         }
         let head = self.shared.visible();
+        self.prove_charge()?;
         self.shared.refuse_writes();
         if self.bucket {
             fences::mark_end(&self.shared.env, log.number(), self.manifest.epoch())?;

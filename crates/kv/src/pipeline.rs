@@ -358,6 +358,7 @@ impl Core {
         group.time = self.shared.env.clock.now();
         // Closed or stopped while this waited for the log.
         self.shared.check_writable()?;
+        self.prove_charge()?;
         let rotated = log.wants_rotation();
         if rotated {
             self.rotate_log(&mut log, group.time)?;

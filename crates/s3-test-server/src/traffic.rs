@@ -17,8 +17,8 @@ pub struct Tally {
     pub heads: u64,
     /// Deletions, each of one object or of several.
     pub deletes: u64,
-    /// The longest chain of requests each of which came after the one before was answered: what is
-    /// left of the time when every answer takes equally long and nothing else does.
+    /// The longest chain of answered requests each of which came after the one before was answered:
+    /// the time that somebody waited who waited for all of them, in answers.
     pub in_sequence: u64,
 }
 
@@ -32,8 +32,6 @@ impl Tally {
 #[derive(Debug, Default)]
 struct State {
     tally: Tally,
-    /// The longest chain that has been answered.
-    answered: u64,
     /// Counts the beginnings, so that what was under way at one of them belongs to none.
     beginning: u64,
 }
@@ -71,8 +69,7 @@ impl Traffic {
             _ => &mut tally.lists,
         };
         *count += 1;
-        let place = state.answered + 1;
-        state.tally.in_sequence = state.tally.in_sequence.max(place);
+        let place = state.tally.in_sequence + 1;
         UnderWay {
             traffic: self.clone(),
             beginning: state.beginning,
@@ -98,7 +95,8 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut state = self.traffic.0.lock();
         if state.beginning == self.beginning {
-            state.answered = state.answered.max(self.place);
+            let longest = &mut state.tally.in_sequence;
+            *longest = (*longest).max(self.place);
         }
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use common::Bucket;
 use siltstone_kv::{
     Background, Batch, CompactOptions, Compression, Durability, KeyspaceOptions, Kv, Options, Read,
-    ScanOptions,
+    Reader, ScanOptions,
 };
 use siltstone_s3_test_server::{Fault, Rule};
 use siltstone_storage::{Clock, Env, SystemClock};
@@ -171,6 +171,25 @@ fn opening_takes_the_time_of_three_requests_also_with_a_log_to_read() {
     assert_eq!(tally.in_sequence, 3, "{tally:?}");
     assert!(kv.default_keyspace().get(&key(39)).unwrap().is_some());
     kv.default_keyspace().put(b"next", b"v").unwrap();
+}
+
+#[test]
+fn a_reader_opens_in_five_requests_one_after_another_also_with_a_log_to_read() {
+    let bucket = Bucket::new();
+    let kv = open(&bucket);
+    for n in 0..40 {
+        kv.default_keyspace().put(&key(n), b"v").unwrap();
+    }
+    let delay = Rule::always(Fault::Delay(Duration::from_millis(200)));
+    bucket.server.faults().inject(delay);
+    bucket.server.traffic().start_over();
+    let env = Env::system(Arc::new(bucket.store("db")));
+    let reader = Reader::open(env, Options::default()).unwrap();
+    let tally = bucket.server.traffic().tally();
+    bucket.server.faults().clear();
+    assert_eq!(reader.head().0, 40);
+    // Listing, manifest, pin, a look at both, the log.
+    assert_eq!(tally.in_sequence, 5, "{tally:?}");
 }
 
 #[test]

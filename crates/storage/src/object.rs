@@ -12,8 +12,8 @@ mod upload;
 pub use connect::{AzureSettings, GcsSettings, S3Settings};
 
 use crate::blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingList, PendingPut, PendingRead, Place,
-    PutOutcome, StoreKind, Wait, check_name, short_read,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingDelete, PendingList, PendingPut,
+    PendingRead, Place, PutOutcome, StoreKind, Wait, check_name, short_read,
 };
 use crate::error::{Error, Result};
 use bytes::{Bytes, BytesMut};
@@ -176,6 +176,17 @@ impl Target {
                 .map(|_| ())
                 .map_err(|error| target.typed(&error, "put"))
         })
+    }
+
+    async fn delete(self) -> Result<()> {
+        let delete = retrying(|| {
+            let target = self.clone();
+            async move { target.store.delete(&target.path).await }
+        });
+        match delete.await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.typed(&error, "delete")),
+        }
     }
 
     async fn range(&self, range: Range<u64>) -> Result<Bytes> {
@@ -393,17 +404,15 @@ impl Blobs for ObjectBlobs {
     }
 
     fn delete(&self, name: &str) -> Result<()> {
-        let target = self.target(name)?;
-        run(async move {
-            let delete = retrying(|| {
-                let target = target.clone();
-                async move { target.store.delete(&target.path).await }
-            });
-            match delete.await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(target.typed(&error, "delete")),
-            }
-        })
+        run(self.target(name)?.delete())
+    }
+
+    fn start_delete(&self, name: &str) -> PendingDelete {
+        let started = self.target(name).and_then(|target| start(target.delete()));
+        match started {
+            Ok(pending) => PendingDelete::new(move || pending.wait()?),
+            Err(error) => PendingDelete::done(Err(error)),
+        }
     }
 
     fn sync(&self, name: &str) -> Result<()> {

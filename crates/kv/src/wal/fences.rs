@@ -64,6 +64,11 @@ pub(crate) fn deletable(sizes: &BTreeMap<u64, u64>, floor: u64) -> Vec<u64> {
     gone
 }
 
+/// True when an object of this size holds a record: those may go in any order.
+pub(crate) fn is_record(size: u64) -> bool {
+    size != FENCE && size != END_MARK
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

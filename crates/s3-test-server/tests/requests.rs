@@ -155,21 +155,21 @@ fn a_cold_scan_of_a_thousand_keys_takes_the_time_of_three_requests() {
 fn opening_takes_the_time_of_three_requests_also_with_a_log_to_read() {
     let bucket = Bucket::new();
     let kv = open(&bucket);
-    for n in 0..40 {
+    for n in 0..10 {
         kv.default_keyspace().put(&key(n), b"v").unwrap();
     }
     // A writer that dies: its log stays, an object for each put.
     std::mem::forget(kv);
-    let away = Duration::from_millis(200);
+    let away = Duration::from_millis(500);
     let delay = Rule::always(Fault::Delay(away));
     bucket.server.faults().inject(delay);
     bucket.server.traffic().start_over();
     let kv = open_with(&bucket, Background::Threads);
     let tally = bucket.server.traffic().tally();
     bucket.server.faults().clear();
-    assert_eq!(kv.open_stats().replayed_commits, 40);
+    assert_eq!(kv.open_stats().replayed_commits, 10);
     assert_eq!(tally.in_sequence, 3, "{tally:?}");
-    assert!(kv.default_keyspace().get(&key(39)).unwrap().is_some());
+    assert!(kv.default_keyspace().get(&key(9)).unwrap().is_some());
     kv.default_keyspace().put(b"next", b"v").unwrap();
 }
 
@@ -177,17 +177,17 @@ fn opening_takes_the_time_of_three_requests_also_with_a_log_to_read() {
 fn a_reader_opens_in_five_requests_one_after_another_also_with_a_log_to_read() {
     let bucket = Bucket::new();
     let kv = open(&bucket);
-    for n in 0..40 {
+    for n in 0..10 {
         kv.default_keyspace().put(&key(n), b"v").unwrap();
     }
-    let delay = Rule::always(Fault::Delay(Duration::from_millis(200)));
+    let delay = Rule::always(Fault::Delay(Duration::from_millis(500)));
     bucket.server.faults().inject(delay);
     bucket.server.traffic().start_over();
     let env = Env::system(Arc::new(bucket.store("db")));
     let reader = Reader::open(env, Options::default()).unwrap();
     let tally = bucket.server.traffic().tally();
     bucket.server.faults().clear();
-    assert_eq!(reader.head().0, 40);
+    assert_eq!(reader.head().0, 10);
     // Listing, manifest, pin, a look at both, the log.
     assert_eq!(tally.in_sequence, 5, "{tally:?}");
 }

@@ -13,16 +13,27 @@ pub(crate) fn run<T: DeserializeOwned>(
     job: &str,
     limit: Duration,
 ) -> std::result::Result<T, String> {
+    run_with(subcommand, job, limit, &[])
+}
+
+/// As [`run`], with these variables in the child's environment.
+pub(crate) fn run_with<T: DeserializeOwned>(
+    subcommand: &str,
+    job: &str,
+    limit: Duration,
+    environment: &[(&str, &str)],
+) -> std::result::Result<T, String> {
     let program = std::env::current_exe()
         .map_err(|error| format!("the path of this program is unknown: {error}"))?;
     let mut child = Command::new(program)
         .args([subcommand, job])
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("the process did not start: {error}"))?;
     let start = Instant::now();
-    // Results are a few hundred bytes and fit the pipe, so reading can wait for the end.
+    // Results are a few thousand bytes and fit the pipe, so reading can wait for the end.
     while matches!(child.try_wait(), Ok(None)) {
         if start.elapsed() > limit {
             let ended = child.kill().and_then(|()| child.wait());

@@ -1,9 +1,10 @@
 //! Side-by-side benchmarks: the same workloads on Siltstone and on others of its kind.
 //!
 //! `kv` compares embedded databases, `list` libraries of collaborative texts and lists; `tree`
-//! measures document trees, etcd beside them, and `ledger` ledgers beside Fireproof. Each of these runs
-//! every workload on every engine, each pair in a process of its own, and prints a table. See
-//! README.md for what is measured, how the engines are set up and how fair it is.
+//! measures document trees, etcd beside them, `ledger` ledgers beside Fireproof, and `bucket`
+//! databases in an object store. Each of these runs every workload on every engine, each pair in a process
+//! of its own, and prints a table. See README.md for what is measured, how the engines are set up
+//! and how fair it is.
 #![deny(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
@@ -11,6 +12,7 @@
 )]
 
 mod all;
+mod bucket;
 mod campaign;
 mod child;
 mod data;
@@ -68,6 +70,9 @@ enum Cmd {
     Tree(tree::Options),
     /// Ledgers: documents put, read, listed, compacted and grown; @fireproof/core on Node beside it.
     Ledger(ledger::Options),
+    /// Databases in an object store: durable puts, opening, cold reads, idle traffic, counted in
+    /// requests and milliseconds, against an S3 server of its own; SlateDB beside it.
+    Bucket(bucket::Options),
     /// An hour of mixed load on one database under a memory limit, memory and latencies over time.
     Soak(soak::Options),
     /// What puts, gets, scans, opening and compaction cost as a database grows, size by size.
@@ -79,6 +84,18 @@ enum Cmd {
     /// Runs one size in this process and prints its results (used by `growth`).
     #[command(hide = true)]
     RunGrowthJob {
+        /// The job as JSON.
+        job: String,
+    },
+    /// Serves a folder as a bucket until ended (used by `bucket`).
+    #[command(hide = true)]
+    RunBucket {
+        /// The folder.
+        dir: std::path::PathBuf,
+    },
+    /// Runs one job in this process and prints its results (used by `bucket`).
+    #[command(hide = true)]
+    RunBucketJob {
         /// The job as JSON.
         job: String,
     },
@@ -123,6 +140,9 @@ fn main() -> ExitCode {
         Cmd::RunLedgerJob { job } => ledger::run_job(&job),
         Cmd::Tree(options) => tree::run(&options),
         Cmd::RunTreeJob { job } => tree::run_job(&job),
+        Cmd::Bucket(options) => bucket::run(&options),
+        Cmd::RunBucket { dir } => bucket::serve(&dir),
+        Cmd::RunBucketJob { job } => bucket::run_job(&job),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

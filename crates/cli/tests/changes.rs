@@ -180,3 +180,37 @@ fn a_follower_over_a_killed_writer_shows_what_is_there_and_no_more() {
         }
     }
 }
+
+#[test]
+fn stats_follow_a_writer_until_interrupted() {
+    let db = Db::with(&["a"]);
+    let twice = ["stats", "--follow", "--interval", "1ms", "--limit", "2"];
+    let out = db.run(&twice).ok().out;
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 2, "{out}");
+    assert!(
+        lines.iter().all(|line| line.contains("commit 1")
+            && line.contains("1 table (1 in L0)")
+            && line.chars().count() <= 80),
+        "{out}"
+    );
+    assert!(lines[1].contains("+0/s"), "{out}");
+    let mut follower = db.spawn(&["stats", "--follow", "--interval", "10ms", "--json"]);
+    let mut seen = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut commit = || {
+        let line = seen.next().unwrap().unwrap();
+        let look: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(look["kind"], "look");
+        look["commit"].as_u64().unwrap()
+    };
+    assert_eq!(commit(), 1);
+    db.run(&["put", "b", "v"]).ok();
+    // The looks before it are on their way in the pipe; one that begins after it shows it.
+    while commit() < 2 {}
+    interrupt(&follower);
+    Ran::of(follower.wait_with_output().unwrap()).ok();
+    let alone = db.run(&["stats", "--interval", "1s"]).code(2);
+    assert!(alone.err.contains("--follow"), "{alone:?}");
+    db.run(&["stats", "--follow", "--keyspace", "other"])
+        .fails(1, &["no keyspace"]);
+}

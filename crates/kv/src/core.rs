@@ -4,6 +4,7 @@
 use crate::changes::Feeds;
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
+use crate::open::ChargeProof;
 use crate::options::Background;
 use crate::permits::Permits;
 use crate::pipeline::{Queue, Uploads};
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) manifest: ManifestStore<DbState>,
     pub(crate) bucket: bool,
+    pub(crate) charge: ChargeProof,
     pub(crate) keyspaces: RwLock<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>>,
     pub(crate) tables: Mutex<Tables>,
     pub(crate) segment_pins: Arc<Mutex<Pins>>,
@@ -108,6 +110,7 @@ impl Core {
         &self,
         mut edit: impl FnMut(&mut DbState) -> Result<()>,
     ) -> Result<Arc<Numbered<DbState>>> {
+        self.prove_charge()?;
         let deleted = self.deleted.lock().clone();
         let result = self.manifest.commit(|state| {
             let mut state = state.clone();

@@ -76,8 +76,10 @@ impl Keyspace {
     /// # Errors
     /// [`Error::Stopped`], [`Error::Closed`].
     pub fn ingest(&self) -> Result<Ingest> {
-        let shared = &self.database().core().shared;
+        let core = self.database().core();
+        let shared = &core.shared;
         shared.check_writable()?;
+        core.prove_charge()?;
         Ok(Ingest {
             began: shared.env.clock.elapsed(),
             keyspace: self.clone(),

@@ -14,18 +14,19 @@ use crate::sync_thread::SyncThread;
 use crate::transaction::registry::Registry;
 use crate::types::{Commit, KeyspaceId};
 use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
+use crate::wal::ahead::LogAhead;
 use crate::wal::frame::Op;
 use crate::wal::log::Log;
-use crate::wal::recovery::{Recovered, Replay, replay};
-use crate::wal::{FileHeader, blob_name};
+use crate::wal::recovery::{Recovered, Replay, replay, replay_listed};
+use crate::wal::{FileHeader, PREFIX, blob_name};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, RwLock};
 use siltstone_storage::{
-    Env, FolderLock, ManifestStore, Numbered, Pins, PutOutcome, Role, Timestamp,
+    Env, FolderLock, ManifestStore, PendingList, Pins, Probe, PutOutcome, Role, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What opening found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -50,38 +51,22 @@ impl Core {
         options.check()?;
         default_keyspace.check()?;
         let mut stats = OpenStats::default();
-        let manifest = ManifestStore::open(env.clone(), Role::Writer, || {
-            stats.created = true;
-            DbState::first(default_keyspace)
-        })?;
         let shared = Shared::new(env.clone(), options);
         let bucket = !env.blobs.can_append();
+        let mut first = || {
+            stats.created = true;
+            DbState::first(default_keyspace.clone())
+        };
+        let Charged {
+            manifest,
+            mut replayed,
+            recovered,
+            proof,
+        } = match bucket {
+            true => charge_bucket(&shared, &mut first)?,
+            false => charge_folder(&shared, &mut first)?,
+        };
         let current = manifest.current();
-        let mut replayed = Memtables::new(&shared, &current.state);
-        let mut recovered = replay(
-            &env,
-            current.state.wal_floor,
-            current.state.head,
-            shared.options.wal_recovery,
-            &mut replayed,
-        )?;
-        if bucket {
-            recovered.next_file = fence(&env, &current, &recovered)?;
-            // A fence that was claimed after its place had been swept keeps nobody out: whoever is
-            // not in charge any more finds that out here, before the first write.
-            let newest = manifest.refresh()?;
-            if newest.epoch > manifest.epoch() {
-                return Err(Error::Storage(siltstone_storage::Error::Fenced {
-                    ours: manifest.epoch(),
-                    theirs: newest.epoch,
-                }));
-            }
-        } else {
-            // What was read may be in the page cache only; what follows must not outlive it.
-            for file in &recovered.files {
-                env.blobs.sync(&blob_name(*file))?;
-            }
-        }
         let fence = recovered.next_file.wrapping_sub(1);
         for stray in recovered
             .strays
@@ -122,6 +107,7 @@ impl Core {
         shared.publish(recovered.last);
         let core = Arc::new(Self {
             compactions: Permits::new(shared.options.max_compactions),
+            charge: ChargeProof::new(current.number, proof),
             shared,
             manifest,
             bucket,
@@ -148,10 +134,11 @@ impl Core {
         if recovered.gave_up {
             core.leave_log_behind(recovered.last)?;
         }
-        stats.swept_tables = core.sweep_orphans()?;
-        core.delete_log_below(core.manifest.current().state.wal_floor);
-        core.manifest.sweep(&[])?;
-        core.collect_garbage();
+        if !(bucket && core.threaded()) {
+            // Elsewhere a thread does it, while the caller goes on: each look is a request.
+            core.prove_charge()?;
+            stats.swept_tables = core.tidy_after_dead_writers()?;
+        }
         core.note_memory();
         core.signals.flush();
         Ok((core, stats))
@@ -167,13 +154,103 @@ pub(crate) fn new_core(keyspace: &KeyspaceState, view: View) -> KeyspaceCore {
     }
 }
 
+/// A writer in charge, with what it found.
+struct Charged {
+    manifest: ManifestStore<DbState>,
+    replayed: Memtables,
+    recovered: Recovered,
+    /// A listing under way that is to prove that it is in charge.
+    proof: Option<PendingList>,
+}
+
+/// How often a writer of a bucket starts over because somebody edited the manifest meanwhile.
+const CHARGE_ATTEMPTS: u32 = 20;
+
+fn charge_folder(shared: &Arc<Shared>, first: &mut dyn FnMut() -> DbState) -> Result<Charged> {
+    let env = &shared.env;
+    let manifest = ManifestStore::open(env.clone(), Role::Writer, first)?;
+    let state = &manifest.current().state;
+    let mut replayed = Memtables::new(shared, state);
+    let recovery = shared.options.wal_recovery;
+    let recovered = replay(env, state.wal_floor, state.head, recovery, &mut replayed)?;
+    // What was read may be in the page cache only; what follows must not outlive it.
+    for file in &recovered.files {
+        env.blobs.sync(&blob_name(*file))?;
+    }
+    Ok(Charged {
+        manifest,
+        replayed,
+        recovered,
+        proof: None,
+    })
+}
+
+/// Takes charge of a bucket in three requests one after another: listings and the probe; manifest
+/// and log; the manifest that puts this writer in charge and the fence. That both are created proves
+/// that the log which was read is all there is: the manifest, that no flush moved its start since,
+/// and the fence, that no record was added at its end.
+///
+/// A fence without its manifest (of a writer that lost the race, or died) has the epoch of the one
+/// that won. It stands where the log ended before the winner's own fence, so never among the winner's
+/// records, which have that epoch too and could not be told from it by it. Whoever finds a newer
+/// epoch in the log than in the manifest has looked too late for that, and waits for its manifest.
+fn charge_bucket(shared: &Arc<Shared>, first: &mut dyn FnMut() -> DbState) -> Result<Charged> {
+    let env = &shared.env;
+    let blobs = &*env.blobs;
+    let mut probe = Some(Probe::start(blobs, &*env.rng));
+    for _ in 0..CHARGE_ATTEMPTS {
+        let log = blobs.start_list(PREFIX);
+        let mut ahead = None;
+        let mut manifest = ManifestStore::look(env.clone(), Role::Writer, &mut *first, || {
+            ahead = Some(log.wait().map(|listed| LogAhead::new(env, &listed)));
+        })?;
+        let ahead = ahead.expect("it is listed in between")?;
+        let state = &manifest.current().state;
+        let mut replayed = Memtables::new(shared, state);
+        let recovery = shared.options.wal_recovery;
+        let (floor, head) = (state.wal_floor, state.head);
+        let mut recovered = replay_listed(ahead, env, floor, head, recovery, &mut replayed)?;
+        if let Some(probe) = probe.take() {
+            probe.finish(blobs, &*env.rng)?;
+        }
+        let alone = recovered.epoch <= manifest.epoch();
+        let charge = manifest.start_charge(DbState::clone);
+        let epoch = charge.epoch();
+        let fenced = alone.then(|| fence(env, epoch, &recovered));
+        if manifest.finish_charge(charge)? {
+            recovered.next_file = match fenced {
+                Some(fenced) => fenced?,
+                None => fence(env, epoch, &recovered)?,
+            };
+            let proof = Some(manifest.start_proof());
+            return Ok(Charged {
+                manifest,
+                replayed,
+                recovered,
+                proof,
+            });
+        }
+    }
+    Err(busy(&blob_name(0)))
+}
+
+fn busy(name: &str) -> Error {
+    Error::Storage(siltstone_storage::Error::Io {
+        name: name.into(),
+        operation: "take over the log",
+        kind: std::io::ErrorKind::WouldBlock,
+        message: "another writer is still writing; open again to take over".into(),
+    })
+}
+
 /// Claims the next log name of a bucket, so that an earlier writer that still runs fails there.
-fn fence(env: &Env, current: &Numbered<DbState>, recovered: &Recovered) -> Result<u64> {
+/// Answers the number after it.
+fn fence(env: &Env, epoch: u64, recovered: &Recovered) -> Result<u64> {
     let number = recovered.next_file;
     let mut header = Vec::new();
     FileHeader {
         number,
-        epoch: current.epoch,
+        epoch,
         nonce: env.rng.next(),
     }
     .encode(&mut header);
@@ -185,27 +262,88 @@ fn fence(env: &Env, current: &Numbered<DbState>, recovered: &Recovered) -> Resul
     match env.blobs.put_if_absent(&blob_name(number), &header)? {
         PutOutcome::Created => Ok(number + 1),
         // The earlier writer made one more record durable while this one was opening.
-        PutOutcome::Exists => Err(Error::Storage(siltstone_storage::Error::Io {
-            name: blob_name(number),
-            operation: "take over the log",
-            kind: std::io::ErrorKind::WouldBlock,
-            message: "another writer is still writing; open again to take over".into(),
-        })),
+        PutOutcome::Exists => Err(busy(&blob_name(number))),
+    }
+}
+
+/// The proof that this writer was in charge when it opened, which a bucket gives a request later.
+#[derive(Debug)]
+pub(crate) struct ChargeProof {
+    /// The manifest that put it in charge.
+    number: u64,
+    proved: AtomicBool,
+    listing: Mutex<Option<PendingList>>,
+}
+
+impl ChargeProof {
+    fn new(number: u64, listing: Option<PendingList>) -> Self {
+        Self {
+            number,
+            proved: AtomicBool::new(listing.is_none()),
+            listing: Mutex::new(listing),
+        }
+    }
+}
+
+impl Core {
+    /// Waits for the proof that this writer was in charge when it opened. Nothing is written and
+    /// nothing deleted before: its epoch, and so the names of its files, may be another's.
+    ///
+    /// # Errors
+    /// The writer is fenced, or the store could not say; then writes are stopped.
+    #[inline]
+    pub(crate) fn prove_charge(&self) -> Result<()> {
+        match self.charge.proved.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => self.wait_for_proof(),
+        }
+    }
+
+    #[cold]
+    fn wait_for_proof(&self) -> Result<()> {
+        let mut listing = self.charge.listing.lock();
+        let Some(listed) = listing.take() else {
+            // Somebody waited while this thread waited for the lock.
+            return match self.charge.proved.load(Ordering::Acquire) {
+                true => Ok(()),
+                false => self.shared.check_writable(),
+            };
+        };
+        let proved = self.manifest.prove(self.charge.number, listed);
+        match proved.map_err(Error::from) {
+            Ok(()) => {
+                self.charge.proved.store(true, Ordering::Release);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.stop(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what writers before this one left behind. Answers how many tables that were.
+    pub(crate) fn tidy_after_dead_writers(&self) -> Result<usize> {
+        let swept = self.sweep_orphans()?;
+        self.delete_log_below(self.manifest.current().state.wal_floor);
+        self.manifest.sweep(&[])?;
+        self.collect_garbage();
+        Ok(swept)
     }
 }
 
 /// The memtables that a replay fills.
-pub(crate) struct Memtables<'a> {
-    shared: &'a Shared,
+pub(crate) struct Memtables {
+    shared: Arc<Shared>,
     flushed: BTreeMap<KeyspaceId, Commit>,
     filled: BTreeMap<KeyspaceId, Vec<Arc<Memtable>>>,
     pub(crate) times: CommitTimes,
 }
 
-impl<'a> Memtables<'a> {
-    pub(crate) fn new(shared: &'a Shared, state: &DbState) -> Self {
+impl Memtables {
+    pub(crate) fn new(shared: &Arc<Shared>, state: &DbState) -> Self {
         Self {
-            shared,
+            shared: shared.clone(),
             flushed: state.keyspaces.iter().map(|k| (k.id, k.flushed)).collect(),
             filled: BTreeMap::new(),
             times: state.times.clone(),
@@ -225,7 +363,7 @@ impl<'a> Memtables<'a> {
     }
 }
 
-impl Memtables<'_> {
+impl Memtables {
     /// Keyspaces that were dropped since, and what is in tables, are passed over.
     fn wants(&self, commit: Commit, op: &Op<'_>) -> bool {
         let unflushed = |flushed: &Commit| commit > *flushed && !op.tag.is_ingested();
@@ -233,7 +371,7 @@ impl Memtables<'_> {
     }
 }
 
-impl Replay for Memtables<'_> {
+impl Replay for Memtables {
     fn file(&mut self, file: u64, ops: &[(Commit, Op<'_>)]) {
         let mut needs: BTreeMap<KeyspaceId, usize> = BTreeMap::new();
         for (commit, op) in ops.iter() {

@@ -6,6 +6,9 @@
 //! next group forms. Log order = commit order = publication order.
 
 mod task;
+mod uploads;
+
+pub(crate) use uploads::Uploads;
 
 use crate::batch::Footprint;
 use crate::core::Core;
@@ -18,10 +21,9 @@ use crate::transaction::in_flight::{Check, InFlight};
 use crate::types::{Commit, KeyspaceId};
 use crate::waiter::{Outcome, Waiter};
 use crate::wal::frame;
-use crate::wal::log::{Log, Upload, finish_upload};
+use crate::wal::log::{Log, Upload};
 use parking_lot::MutexGuard;
 use siltstone_storage::Timestamp;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Groups a leader serves before it hands over to one of those who wait.
@@ -30,8 +32,6 @@ const GROUPS_PER_LEADER: u32 = 1;
 const PARALLEL_FROM: u64 = 8;
 /// A group takes no further writes from this size on, in bytes.
 const MAX_GROUP: usize = 512 << 20;
-/// Records on their way to a bucket at once.
-const UPLOADS: usize = 8;
 
 /// Writes that go through the log together.
 #[derive(Debug, Default)]
@@ -109,13 +109,6 @@ impl Queue {
         let next = self.spare.take().unwrap_or_default();
         std::mem::replace(&mut self.group, next)
     }
-}
-
-/// Records on their way to a bucket, oldest first, each with the group it makes durable.
-#[derive(Debug, Default)]
-pub(crate) struct Uploads {
-    queue: VecDeque<(Option<Upload>, Group)>,
-    busy: bool,
 }
 
 /// What one write is.
@@ -290,6 +283,9 @@ impl Core {
     /// Serves groups until nobody waits; the life of the commit thread.
     pub(crate) fn lead_all(&self) {
         loop {
+            if self.bucket {
+                self.spread_uploads();
+            }
             let group = self.queue.lock().take();
             if let Some((group, result)) = self.process(group) {
                 self.finish(group, &result);
@@ -358,6 +354,7 @@ impl Core {
         group.time = self.shared.env.clock.now();
         // Closed or stopped while this waited for the log.
         self.shared.check_writable()?;
+        self.prove_charge()?;
         let rotated = log.wants_rotation();
         if rotated {
             self.rotate_log(&mut log, group.time)?;
@@ -486,59 +483,6 @@ impl Core {
         }
         group.clear();
         self.queue.lock().spare.get_or_insert(group);
-    }
-
-    /// With threads, the upload's end is awaited elsewhere while the next group goes out; without,
-    /// here.
-    fn finish_or_queue(&self, upload: Option<Upload>, group: Group) -> Option<(Group, Result<()>)> {
-        if self.shared.options.background == Background::Manual {
-            let result = self.finish_uploaded(upload, &group);
-            return Some((group, result));
-        }
-        let mut uploads = self.uploads.lock();
-        while uploads.queue.len() >= UPLOADS {
-            self.uploads_changed.wait(&mut uploads);
-        }
-        uploads.queue.push_back((upload, group));
-        uploads.busy = true;
-        self.uploads_changed.notify_all();
-        None
-    }
-
-    fn finish_uploaded(&self, upload: Option<Upload>, group: &Group) -> Result<()> {
-        let done = match upload {
-            Some(upload) => finish_upload(&self.shared.env, upload, self.manifest.epoch()),
-            None => Ok(()),
-        };
-        // After a failure nothing later may become visible either: its record has a gap before it.
-        let done = done.and_then(|()| self.shared.check_writable());
-        match &done {
-            Ok(()) => {
-                self.insert(group);
-                self.publish(group);
-            }
-            Err(error) => self.shared.stop(error),
-        }
-        done
-    }
-
-    /// Waits for uploads in order; the life of the upload thread of a bucket.
-    pub(crate) fn finish_uploads(&self) {
-        let mut uploads = self.uploads.lock();
-        loop {
-            while let Some((upload, group)) = uploads.queue.pop_front() {
-                drop(uploads);
-                let result = self.finish_uploaded(upload, &group);
-                self.finish(group, &result);
-                uploads = self.uploads.lock();
-                uploads.busy = !uploads.queue.is_empty();
-                self.uploads_changed.notify_all();
-            }
-            if self.signals.is_ending() {
-                return;
-            }
-            self.uploads_changed.wait(&mut uploads);
-        }
     }
 
     /// Makes every write so far durable.

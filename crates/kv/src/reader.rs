@@ -18,9 +18,11 @@ use crate::state::{Checkpoint, DEFAULT_KEYSPACE, DbState};
 use crate::stats::Stats;
 use crate::types::{Commit, KeyspaceId};
 use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
-use crate::wal::recovery::replay;
+use crate::wal::PREFIX;
+use crate::wal::ahead::LogAhead;
+use crate::wal::recovery::replay_listed;
 use parking_lot::{Mutex, RwLock};
-use siltstone_storage::{Env, ManifestStore, Numbered, Pins, ReaderPins, Role};
+use siltstone_storage::{Env, ManifestStore, Numbered, PendingList, Pins, ReaderPins, Role};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +90,7 @@ impl Reader {
                 manifest,
             }),
         };
-        reader.refresh()?;
+        reader.inner.move_to(reader.inner.manifest.current())?;
         Ok(reader)
     }
 
@@ -99,26 +101,7 @@ impl Reader {
     pub fn refresh(&self) -> Result<Commit> {
         let inner = &self.inner;
         let _one_at_a_time = inner.refreshing.lock();
-        for _ in 0..REFRESH_ATTEMPTS {
-            let current = inner.manifest.refresh()?;
-            inner.hold(&current)?;
-            // The pin counts only if the manifest was still the newest after it was written: then
-            // whoever replaces it lists the pins afterwards.
-            if inner.manifest.refresh()?.number != current.number {
-                continue;
-            }
-            match inner.load(&current) {
-                Ok(Some(head)) => return Ok(head),
-                // Files of the log were deleted while they were listed and read: they are in tables
-                // of a newer manifest.
-                failed if inner.manifest.refresh()?.number > current.number => drop(failed),
-                Ok(None) => return inner.load_without_log_start(&current),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::Cancelled {
-            what: "a reader that could not keep up with its writer",
-        })
+        inner.move_to(inner.manifest.refresh()?)
     }
 
     /// The keyspace called `name`.
@@ -224,6 +207,37 @@ impl Reader {
 }
 
 impl Inner {
+    /// Shows `current`, or what is newer by then. Answers its newest commit. One at a time.
+    fn move_to(&self, mut current: Arc<Numbered<DbState>>) -> Result<Commit> {
+        for _ in 0..REFRESH_ATTEMPTS {
+            self.hold(&current)?;
+            let log = self.shared.env.blobs.start_list(PREFIX);
+            // The pin counts only if the manifest was still the newest after it was written: then
+            // whoever replaces it lists the pins afterwards.
+            let newest = self.manifest.refresh()?;
+            if newest.number != current.number {
+                current = newest;
+                continue;
+            }
+            let failed = match self.load(&current, log) {
+                Ok(Some(head)) => return Ok(head),
+                failed => failed,
+            };
+            // Files of the log were deleted while they were listed and read: they are in tables of a
+            // newer manifest.
+            let newest = self.manifest.refresh()?;
+            if newest.number > current.number {
+                current = newest;
+                continue;
+            }
+            failed?;
+            return self.load_without_log_start(&current);
+        }
+        Err(Error::Cancelled {
+            what: "a reader that could not keep up with its writer",
+        })
+    }
+
     /// Pins a manifest for the lease, beside those that older views still name.
     fn hold(&self, current: &Numbered<DbState>) -> Result<()> {
         let mut pins = self.pins.lock();
@@ -273,25 +287,29 @@ impl Inner {
     }
 
     /// `None`: the first file of the log is not there.
-    fn load(&self, current: &Arc<Numbered<DbState>>) -> Result<Option<Commit>> {
-        self.replay_and_show(current, true)
+    fn load(&self, current: &Arc<Numbered<DbState>>, log: PendingList) -> Result<Option<Commit>> {
+        self.replay_and_show(current, log, true)
     }
 
     /// As [`Inner::load`], when it is known that nothing was deleted: there is no log yet.
     fn load_without_log_start(&self, current: &Arc<Numbered<DbState>>) -> Result<Commit> {
-        let shown = self.replay_and_show(current, false)?;
+        let log = self.shared.env.blobs.start_list(PREFIX);
+        let shown = self.replay_and_show(current, log, false)?;
         Ok(shown.unwrap_or_else(|| self.shared.visible()))
     }
 
     fn replay_and_show(
         &self,
         current: &Arc<Numbered<DbState>>,
+        log: PendingList,
         from_start: bool,
     ) -> Result<Option<Commit>> {
         let state = &current.state;
         let mut replayed = Memtables::new(&self.shared, state);
-        let found = replay(
-            &self.shared.env,
+        let env = &self.shared.env;
+        let found = replay_listed(
+            LogAhead::new(env, &log.wait()?),
+            env,
             state.wal_floor,
             state.head,
             self.shared.options.wal_recovery,

@@ -51,6 +51,15 @@ pub(crate) fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
 }
 
 fn compact_forever(core: &Core) {
+    if core.bucket {
+        // Opening left it to this thread.
+        let tidied = core
+            .prove_charge()
+            .and_then(|()| core.tidy_after_dead_writers());
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "what writers before this one left will be removed by the next");
+        }
+    }
     let mut patience = None;
     let mut seen = core.shared.visible();
     loop {

@@ -17,6 +17,8 @@
 mod faults;
 mod serve;
 mod server;
+mod traffic;
 
 pub use faults::{Fault, Faults, Rule};
 pub use server::TestServer;
+pub use traffic::{Tally, Traffic};

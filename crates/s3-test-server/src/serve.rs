@@ -1,6 +1,7 @@
 //! One request: draw a fault, take the key's lock, let the S3 service answer.
 
 use crate::faults::{Fault, Faults};
+use crate::traffic::Traffic;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -23,15 +24,17 @@ const LOCKS: usize = 256;
 pub(crate) struct Shared {
     service: S3Service,
     faults: Faults,
+    traffic: Traffic,
     /// The file service checks a condition and renames in two steps; these make them one.
     locks: Vec<Mutex<()>>,
 }
 
 impl Shared {
-    pub(crate) fn new(service: S3Service, faults: Faults) -> Arc<Self> {
+    pub(crate) fn new(service: S3Service, faults: Faults, traffic: Traffic) -> Arc<Self> {
         Arc::new(Self {
             service,
             faults,
+            traffic,
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
         })
     }
@@ -64,6 +67,7 @@ pub(crate) async fn answer(
     socket: Arc<TcpStream>,
     request: Request<Incoming>,
 ) -> io::Result<Response<Body>> {
+    let _under_way = shared.traffic.arrive(request.method(), request.uri());
     let method = request.method().as_str();
     let path = request
         .uri()

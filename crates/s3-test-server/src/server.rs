@@ -2,6 +2,7 @@
 
 use crate::faults::Faults;
 use crate::serve::{Access, Shared, answer};
+use crate::traffic::Traffic;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -24,6 +25,7 @@ const BUCKET: &str = "bucket";
 pub struct TestServer {
     address: SocketAddr,
     faults: Faults,
+    traffic: Traffic,
     runtime: Option<Runtime>,
 }
 
@@ -50,7 +52,8 @@ impl TestServer {
             root: dir.to_path_buf(),
             faults: faults.clone(),
         });
-        let shared = Shared::new(service.build(), faults.clone());
+        let traffic = Traffic::default();
+        let shared = Shared::new(service.build(), faults.clone(), traffic.clone());
 
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
@@ -62,6 +65,7 @@ impl TestServer {
         Ok(Self {
             address,
             faults,
+            traffic,
             runtime: Some(runtime),
         })
     }
@@ -89,6 +93,11 @@ impl TestServer {
     /// The faults to come.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// The count of its requests.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 }
 

@@ -7,7 +7,7 @@ mod common;
 use common::Bucket;
 use siltstone_kv::{
     Background, Batch, CompactOptions, Compression, Durability, KeyspaceOptions, Kv, Options, Read,
-    ScanOptions,
+    Reader, ScanOptions,
 };
 use siltstone_s3_test_server::{Fault, Rule};
 use siltstone_storage::{Clock, Env, SystemClock};
@@ -15,14 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 fn open(bucket: &Bucket) -> Kv {
+    // Nobody makes requests but the test.
+    open_with(bucket, Background::Manual)
+}
+
+fn open_with(bucket: &Bucket, background: Background) -> Kv {
     let keyspace = KeyspaceOptions {
         // What is stored is as large as what was written.
         compression: Compression::None,
         ..KeyspaceOptions::default()
     };
-    // Nobody makes requests but the test.
     let options = Options {
-        background: Background::Manual,
+        background,
         ..Options::default()
     };
     let env = Env::system(Arc::new(bucket.store("db")));
@@ -145,4 +149,64 @@ fn a_cold_scan_of_a_thousand_keys_takes_the_time_of_three_requests() {
     let (count, took) = scan_from_afar(4, 250, away);
     assert_eq!(count, 8, "index and filter, and a window, of each");
     assert!(took < away * 4, "{took:?}");
+}
+
+#[test]
+fn opening_takes_the_time_of_three_requests_also_with_a_log_to_read() {
+    let bucket = Bucket::new();
+    let kv = open(&bucket);
+    for n in 0..10 {
+        kv.default_keyspace().put(&key(n), b"v").unwrap();
+    }
+    // A writer that dies: its log stays, an object for each put.
+    std::mem::forget(kv);
+    let away = Duration::from_millis(500);
+    let delay = Rule::always(Fault::Delay(away));
+    bucket.server.faults().inject(delay);
+    bucket.server.traffic().start_over();
+    let kv = open_with(&bucket, Background::Threads);
+    let tally = bucket.server.traffic().tally();
+    bucket.server.faults().clear();
+    assert_eq!(kv.open_stats().replayed_commits, 10);
+    assert_eq!(tally.in_sequence, 3, "{tally:?}");
+    assert!(kv.default_keyspace().get(&key(9)).unwrap().is_some());
+    kv.default_keyspace().put(b"next", b"v").unwrap();
+}
+
+#[test]
+fn a_reader_opens_in_five_requests_one_after_another_also_with_a_log_to_read() {
+    let bucket = Bucket::new();
+    let kv = open(&bucket);
+    for n in 0..10 {
+        kv.default_keyspace().put(&key(n), b"v").unwrap();
+    }
+    let delay = Rule::always(Fault::Delay(Duration::from_millis(500)));
+    bucket.server.faults().inject(delay);
+    bucket.server.traffic().start_over();
+    let env = Env::system(Arc::new(bucket.store("db")));
+    let reader = Reader::open(env, Options::default()).unwrap();
+    let tally = bucket.server.traffic().tally();
+    bucket.server.faults().clear();
+    assert_eq!(reader.head().0, 10);
+    // Listing, manifest, pin, a look at both, the log.
+    assert_eq!(tally.in_sequence, 5, "{tally:?}");
+}
+
+#[test]
+fn a_lone_durable_put_is_one_request_and_an_idle_database_makes_none() {
+    let bucket = Bucket::new();
+    let kv = open_with(&bucket, Background::Threads);
+    let keyspace = kv.default_keyspace();
+    keyspace.put(b"first", b"v").unwrap();
+    // What opening left to a thread is over when nothing comes any more.
+    let clock = SystemClock::default();
+    let quiet = |since: u64| {
+        clock.sleep(Duration::from_millis(300));
+        bucket.server.faults().requests() == since
+    };
+    while !quiet(bucket.server.faults().requests()) {}
+    let (count, ()) = requests(&bucket, || keyspace.put(b"lone", b"v").map(drop).unwrap());
+    assert_eq!(count, 1);
+    let (count, ()) = requests(&bucket, || clock.sleep(Duration::from_secs(2)));
+    assert_eq!(count, 0);
 }

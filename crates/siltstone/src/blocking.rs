@@ -50,7 +50,7 @@ impl Database {
         default_keyspace: KeyspaceOptions,
     ) -> Result<Self> {
         let location = Location::parse(url)?;
-        let (env, lock) = location.for_writer()?;
+        let (env, lock) = location.for_database()?;
         let kv = Kv::open(env, options, default_keyspace, lock)?;
         Ok(Self {
             default: kv.default_keyspace(),

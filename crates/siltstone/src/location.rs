@@ -90,6 +90,15 @@ impl Location {
     /// Opens the place for a writer: a folder is made when it is not there, and locked; a bucket is
     /// probed for conditional puts.
     pub(crate) fn for_writer(&self) -> Result<(Env, Option<FolderLock>)> {
+        let (env, lock) = self.for_database()?;
+        if let Self::Bucket { .. } = self {
+            probe_put_if_absent(&*env.blobs, &*env.rng)?;
+        }
+        Ok((env, lock))
+    }
+
+    /// As [`Location::for_writer`], for opening a database, which probes by itself.
+    pub(crate) fn for_database(&self) -> Result<(Env, Option<FolderLock>)> {
         match self {
             Self::Folder(path) => {
                 let blobs = LocalBlobs::create(path)?;
@@ -97,11 +106,7 @@ impl Location {
                 blobs.remove_leftovers()?;
                 Ok((Env::system(Arc::new(blobs)), Some(lock)))
             }
-            Self::Bucket { .. } => {
-                let env = Env::system(self.bucket()?);
-                probe_put_if_absent(&*env.blobs, &*env.rng)?;
-                Ok((env, None))
-            }
+            Self::Bucket { .. } => Ok((Env::system(self.bucket()?), None)),
         }
     }
 

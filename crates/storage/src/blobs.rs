@@ -91,6 +91,12 @@ pub trait Blobs: Send + Sync + Debug {
     /// Reads a whole blob.
     fn get(&self, name: &str) -> Result<Bytes>;
 
+    /// Starts to read a whole blob and returns at once where the store allows it, so that several can
+    /// be under way. The default does it before it returns.
+    fn start_get(&self, name: &str) -> PendingRead {
+        PendingRead::done(self.get(name))
+    }
+
     /// Opens a blob for reads by range.
     fn open(&self, name: &str) -> Result<Arc<dyn BlobReader>>;
 
@@ -107,8 +113,20 @@ pub trait Blobs: Send + Sync + Debug {
     /// All blobs whose names start with `prefix`, sorted by name.
     fn list(&self, prefix: &str) -> Result<Vec<BlobMeta>>;
 
+    /// Starts a listing and returns at once where the store allows it. The default does it before it
+    /// returns.
+    fn start_list(&self, prefix: &str) -> PendingList {
+        PendingList::done(self.list(prefix))
+    }
+
     /// Deletes a blob. One that is not there is already deleted.
     fn delete(&self, name: &str) -> Result<()>;
+
+    /// Starts to delete a blob and returns at once where the store allows it, so that several can be
+    /// under way. The default does it before it returns.
+    fn start_delete(&self, name: &str) -> PendingDelete {
+        PendingDelete::done(self.delete(name))
+    }
 
     /// Where a blob is, where other stores may reach it too.
     fn place(&self, _name: &str) -> Option<Place> {
@@ -219,6 +237,64 @@ impl PendingRead {
     /// # Errors
     /// As [`BlobReader::read`].
     pub fn wait(self) -> Result<Bytes> {
+        (self.0)()
+    }
+}
+
+/// A deletion under way.
+pub struct PendingDelete(Box<dyn FnOnce() -> Result<()> + Send>);
+
+impl Debug for PendingDelete {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PendingDelete")
+    }
+}
+
+impl PendingDelete {
+    /// A deletion that is already over.
+    pub fn done(result: Result<()>) -> Self {
+        Self(Box::new(move || result))
+    }
+
+    /// A deletion that `wait` waits for.
+    pub fn new(wait: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
+        Self(Box::new(wait))
+    }
+
+    /// Waits until it is over.
+    ///
+    /// # Errors
+    /// As [`Blobs::delete`].
+    pub fn wait(self) -> Result<()> {
+        (self.0)()
+    }
+}
+
+/// A listing under way.
+pub struct PendingList(Box<dyn FnOnce() -> Result<Vec<BlobMeta>> + Send>);
+
+impl Debug for PendingList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PendingList")
+    }
+}
+
+impl PendingList {
+    /// A listing that is already over.
+    pub fn done(result: Result<Vec<BlobMeta>>) -> Self {
+        Self(Box::new(move || result))
+    }
+
+    /// A listing that `wait` waits for.
+    pub fn new(wait: impl FnOnce() -> Result<Vec<BlobMeta>> + Send + 'static) -> Self {
+        Self(Box::new(wait))
+    }
+
+    /// Waits for the names.
+    ///
+    /// # Errors
+    /// As [`Blobs::list`].
+    pub fn wait(self) -> Result<Vec<BlobMeta>> {
         (self.0)()
     }
 }

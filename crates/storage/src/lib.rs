@@ -27,18 +27,19 @@ mod probe;
 mod segment_log;
 
 pub use blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PendingRead, Place, PutOutcome,
-    StoreKind, Wait,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingDelete, PendingList, PendingPut,
+    PendingRead, Place, PutOutcome, StoreKind, Wait,
 };
 pub use env::{Clock, Env, ManualClock, Rng, SeededRng, SystemClock, SystemRng, Timestamp};
 pub use error::{Error, Result};
 pub use faulty::{Call, CallKind, FaultPlan, FaultyBlobs, Injected};
 pub use local::LocalBlobs;
 pub use lock::{FolderLock, LockHolder};
+pub use manifest::charge::Charge;
 pub use manifest::{ManifestState, ManifestStore, Numbered, Role, decode_manifest, manifest_name};
 pub use memory::MemBlobs;
 #[cfg(feature = "bucket")]
 pub use object::{AzureSettings, GcsSettings, MAX_CONDITIONAL_BYTES, ObjectBlobs, S3Settings};
 pub use pins::{PinInfo, ReaderPins};
-pub use probe::probe_put_if_absent;
+pub use probe::{Probe, probe_put_if_absent};
 pub use segment_log::{Capture, Pins, ReplaceError, Segment, SegmentLog};

@@ -7,7 +7,9 @@
 //! right after it won knows that it won, and one that won a number which had been swept long before
 //! knows that it did not (`docs/file-formats.md`).
 
-use crate::blobs::{PutOutcome, StoreKind};
+pub(crate) mod charge;
+
+use crate::blobs::{BlobMeta, PutOutcome, StoreKind};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use parking_lot::{Mutex, RwLock};
@@ -99,7 +101,26 @@ impl<S: ManifestState> ManifestStore<S> {
     /// [`Error::NotFound`] when there is no database and this is not a writer; [`Error::Corrupt`]
     /// and [`Error::NewerFormat`] for the newest manifest (an older one is never used instead).
     pub fn open(env: Env, role: Role, first: impl FnOnce() -> S) -> Result<Self> {
-        let found = load_latest(&env)?;
+        let mut store = Self::look(env, role, first, || {})?;
+        if role == Role::Writer {
+            store.take_charge()?;
+        }
+        Ok(store)
+    }
+
+    /// As [`ManifestStore::open`], but a writer is not in charge yet: see [`Charge`](charge::Charge).
+    /// `meanwhile` runs when the manifests are listed and before the newest is read, so that other
+    /// requests can be under way with it.
+    ///
+    /// # Errors
+    /// As [`ManifestStore::open`].
+    pub fn look(
+        env: Env,
+        role: Role,
+        first: impl FnOnce() -> S,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Self> {
+        let found = load_latest(&env, meanwhile)?;
         if found.is_none() && role != Role::Writer {
             return Err(Error::NotFound {
                 name: PREFIX.into(),
@@ -113,18 +134,14 @@ impl<S: ManifestState> ManifestStore<S> {
             attempts: Vec::new(),
         });
         let writer = env.rng.next();
-        let mut store = Self {
+        Ok(Self {
+            epoch: found.epoch,
             env,
             role,
-            epoch: found.epoch,
             writer,
             committing: Mutex::new(()),
             current: RwLock::new(Arc::new(found)),
-        };
-        if role == Role::Writer {
-            store.take_charge()?;
-        }
-        Ok(store)
+        })
     }
 
     /// Makes `state` the newest one of a store that nobody writes to, a backup, with an epoch that is
@@ -169,7 +186,7 @@ impl<S: ManifestState> ManifestStore<S> {
         if number <= known.number {
             return Ok(known);
         }
-        match load_latest(&self.env)? {
+        match load_latest(&self.env, || {})? {
             Some(newer) => {
                 let newer = Arc::new(newer);
                 *self.current.write() = newer.clone();
@@ -264,7 +281,8 @@ impl<S: ManifestState> ManifestStore<S> {
         let mut attempts = vec![self.env.rng.next()];
         attempts.extend(base.attempts.iter().take(ANCESTORS));
         let bytes = encode(number, epoch, self.writer, &attempts, &state.encode());
-        let created = self.put_once(&name, &bytes)?;
+        let first = self.env.blobs.put_if_absent(&name, &bytes);
+        let created = self.settle_put(&name, &bytes, first)?;
         let newest = match latest_number(&self.env) {
             Ok(newest) => newest.unwrap_or(0),
             Err(error) if created => self.newest_after(&name, &error)?,
@@ -280,7 +298,7 @@ impl<S: ManifestState> ManifestStore<S> {
             *self.current.write() = won.clone();
             return Ok(Some(won));
         }
-        let newer = load_latest(&self.env).and_then(|newer| {
+        let newer = load_latest(&self.env, || {}).and_then(|newer| {
             newer.ok_or_else(|| Error::NotFound {
                 name: name.clone(),
                 store: self.env.blobs.describe(),
@@ -320,12 +338,17 @@ impl<S: ManifestState> ManifestStore<S> {
         Err(unknown_outcome(name, &first.to_string()))
     }
 
-    /// Puts `bytes` if absent and finds out what happened even when the store answers with an error
-    /// after having done it.
-    fn put_once(&self, name: &str, bytes: &[u8]) -> Result<bool> {
+    /// Finds out what became of a conditional put of `bytes` that was answered with `outcome`, also
+    /// when the store answered with an error after having done it, and repeats it if need be.
+    fn settle_put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        mut outcome: Result<PutOutcome>,
+    ) -> Result<bool> {
         let mut attempt = 1;
         loop {
-            let error = match self.env.blobs.put_if_absent(name, bytes) {
+            let error = match outcome {
                 Ok(PutOutcome::Created) => return Ok(true),
                 Ok(PutOutcome::Exists) if attempt == 1 => return Ok(false),
                 Ok(PutOutcome::Exists) => {
@@ -357,6 +380,7 @@ impl<S: ManifestState> ManifestStore<S> {
                 });
             }
             attempt += 1;
+            outcome = self.env.blobs.put_if_absent(name, bytes);
         }
     }
 }
@@ -371,13 +395,24 @@ fn unknown_outcome(name: &str, why: &str) -> Error {
 }
 
 fn latest_number(env: &Env) -> Result<Option<u64>> {
-    let listed = env.blobs.list(PREFIX)?;
-    Ok(listed.iter().filter_map(|blob| number_of(&blob.name)).max())
+    Ok(newest_of(&env.blobs.list(PREFIX)?))
 }
 
-fn load_latest<S: ManifestState>(env: &Env) -> Result<Option<Numbered<S>>> {
+fn newest_of(listed: &[BlobMeta]) -> Option<u64> {
+    listed.iter().filter_map(|blob| number_of(&blob.name)).max()
+}
+
+fn load_latest<S: ManifestState>(
+    env: &Env,
+    meanwhile: impl FnOnce(),
+) -> Result<Option<Numbered<S>>> {
+    let mut meanwhile = Some(meanwhile);
     loop {
-        let Some(number) = latest_number(env)? else {
+        let newest = latest_number(env)?;
+        if let Some(meanwhile) = meanwhile.take() {
+            meanwhile();
+        }
+        let Some(number) = newest else {
             return Ok(None);
         };
         match load(env, number) {

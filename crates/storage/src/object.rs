@@ -12,8 +12,8 @@ mod upload;
 pub use connect::{AzureSettings, GcsSettings, S3Settings};
 
 use crate::blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingPut, PendingRead, Place, PutOutcome,
-    StoreKind, Wait, check_name, short_read,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingDelete, PendingList, PendingPut,
+    PendingRead, Place, PutOutcome, StoreKind, Wait, check_name, short_read,
 };
 use crate::error::{Error, Result};
 use bytes::{Bytes, BytesMut};
@@ -107,6 +107,38 @@ impl ObjectBlobs {
         })
     }
 
+    fn listing(
+        &self,
+        prefix: &str,
+    ) -> Result<impl Future<Output = Result<Vec<BlobMeta>>> + Send + use<>> {
+        // Stores list whole path segments; the rest of the prefix is compared here.
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let (store, path) = (self.store.clone(), self.path(folder)?);
+        let (description, root) = (self.description.clone(), self.prefix.clone());
+        let prefix = prefix.to_string();
+        Ok(async move {
+            let found = retrying(|| {
+                let (store, path) = (store.clone(), path.clone());
+                async move { store.list(Some(&path)).try_collect::<Vec<_>>().await }
+            });
+            let found = found.await.map_err(|error| {
+                failure::typed(&error, &format!("{prefix}*"), "list", &description)
+            })?;
+            let mut blobs: Vec<BlobMeta> = found
+                .into_iter()
+                .filter_map(|meta| {
+                    let name = below(meta.location.as_ref(), &root)?;
+                    name.starts_with(&prefix).then(|| BlobMeta {
+                        name: name.into(),
+                        size: meta.size,
+                    })
+                })
+                .collect();
+            blobs.sort();
+            Ok(blobs)
+        })
+    }
+
     fn conditional(&self, name: &str, len: usize) -> Result<Target> {
         if len > MAX_CONDITIONAL_BYTES {
             return Err(Error::Invalid {
@@ -144,6 +176,17 @@ impl Target {
                 .map(|_| ())
                 .map_err(|error| target.typed(&error, "put"))
         })
+    }
+
+    async fn delete(self) -> Result<()> {
+        let delete = retrying(|| {
+            let target = self.clone();
+            async move { target.store.delete(&target.path).await }
+        });
+        match delete.await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.typed(&error, "delete")),
+        }
     }
 
     async fn range(&self, range: Range<u64>) -> Result<Bytes> {
@@ -282,6 +325,16 @@ impl Blobs for ObjectBlobs {
         run(async move { target.get().await })
     }
 
+    fn start_get(&self, name: &str) -> PendingRead {
+        let started = self
+            .target(name)
+            .and_then(|target| start(async move { target.get().await }));
+        match started {
+            Ok(pending) => PendingRead::new(move || pending.wait()?),
+            Err(error) => PendingRead::done(Err(error)),
+        }
+    }
+
     fn open(&self, name: &str) -> Result<Arc<dyn BlobReader>> {
         let target = self.target(name)?;
         let opened = run(async move {
@@ -308,32 +361,14 @@ impl Blobs for ObjectBlobs {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<BlobMeta>> {
-        // Stores list whole path segments; the rest of the prefix is compared here.
-        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let (store, path) = (self.store.clone(), self.path(folder)?);
-        let (description, root) = (self.description.clone(), self.prefix.clone());
-        let prefix = prefix.to_string();
-        run(async move {
-            let found = retrying(|| {
-                let (store, path) = (store.clone(), path.clone());
-                async move { store.list(Some(&path)).try_collect::<Vec<_>>().await }
-            });
-            let found = found.await.map_err(|error| {
-                failure::typed(&error, &format!("{prefix}*"), "list", &description)
-            })?;
-            let mut blobs: Vec<BlobMeta> = found
-                .into_iter()
-                .filter_map(|meta| {
-                    let name = below(meta.location.as_ref(), &root)?;
-                    name.starts_with(&prefix).then(|| BlobMeta {
-                        name: name.into(),
-                        size: meta.size,
-                    })
-                })
-                .collect();
-            blobs.sort();
-            Ok(blobs)
-        })
+        run(self.listing(prefix)?)
+    }
+
+    fn start_list(&self, prefix: &str) -> PendingList {
+        match self.listing(prefix).and_then(start) {
+            Ok(pending) => PendingList::new(move || pending.wait()?),
+            Err(error) => PendingList::done(Err(error)),
+        }
     }
 
     fn place(&self, name: &str) -> Option<Place> {
@@ -369,17 +404,15 @@ impl Blobs for ObjectBlobs {
     }
 
     fn delete(&self, name: &str) -> Result<()> {
-        let target = self.target(name)?;
-        run(async move {
-            let delete = retrying(|| {
-                let target = target.clone();
-                async move { target.store.delete(&target.path).await }
-            });
-            match delete.await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(target.typed(&error, "delete")),
-            }
-        })
+        run(self.target(name)?.delete())
+    }
+
+    fn start_delete(&self, name: &str) -> PendingDelete {
+        let started = self.target(name).and_then(|target| start(target.delete()));
+        match started {
+            Ok(pending) => PendingDelete::new(move || pending.wait()?),
+            Err(error) => PendingDelete::done(Err(error)),
+        }
     }
 
     fn sync(&self, name: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The question asked of every store before it is trusted with a database: does put-if-absent hold?
 
-use crate::blobs::{Blobs, PutOutcome};
+use crate::blobs::{Blobs, PendingPut, PutOutcome};
 use crate::env::Rng;
 use crate::error::{Error, Result};
 
@@ -17,6 +17,34 @@ pub fn probe_put_if_absent(blobs: &dyn Blobs, rng: &dyn Rng) -> Result<()> {
     let deleted = blobs.delete(&name);
     verdict?;
     deleted
+}
+
+/// A blob that stays: whoever honours the condition refuses to create it once more.
+const STANDING: &str = "probe/standing";
+
+/// The same question, asked while something else is under way, and answered by one request once it
+/// has been answered before.
+#[derive(Debug)]
+pub struct Probe(PendingPut);
+
+impl Probe {
+    /// Starts to ask and returns at once where the store allows it.
+    pub fn start(blobs: &dyn Blobs, rng: &dyn Rng) -> Self {
+        let bytes = [rng.next().to_le_bytes(), rng.next().to_le_bytes()].concat();
+        Self(blobs.start_put_if_absent(STANDING, bytes.into()))
+    }
+
+    /// Waits for the answer. A refusal proves that the condition holds; a creation proves nothing, and
+    /// is followed by [`probe_put_if_absent`].
+    ///
+    /// # Errors
+    /// As [`probe_put_if_absent`].
+    pub fn finish(self, blobs: &dyn Blobs, rng: &dyn Rng) -> Result<()> {
+        match self.0.wait()? {
+            PutOutcome::Exists => Ok(()),
+            PutOutcome::Created => probe_put_if_absent(blobs, rng),
+        }
+    }
 }
 
 fn create_twice(blobs: &dyn Blobs, name: &str, rng: &dyn Rng) -> Result<()> {

@@ -26,6 +26,7 @@ pub(crate) mod retained;
 pub(crate) mod scan;
 pub(crate) mod settings;
 pub(crate) mod stats;
+pub(crate) mod stats_follow;
 pub(crate) mod tree;
 pub(crate) mod txn;
 pub(crate) mod verify;

@@ -4,16 +4,18 @@
 //! read and absent keys are looked for, so that space amplification and filters are measured, not
 //! estimated.
 
+use crate::commands::stats_follow::{self, Pace};
 use crate::failure::Result;
 use crate::object::Object;
 use crate::progress::{Unit, bar};
 use crate::session::Session;
-use crate::units::{bytes, count, plural};
+use crate::units::{bytes, count, parse_duration, plural};
 use clap::Args;
 use siltstone::blocking::{Reader, Snapshot};
 use siltstone::{KeyspaceStats, LevelStats, Read, Stats};
 use siltstone_kv::DbState;
 use siltstone_storage::{Blobs, ReaderPins};
+use std::time::Duration;
 
 /// Longest bar, in columns.
 const BAR: u64 = 24;
@@ -22,12 +24,29 @@ const SMALL: u64 = 64 << 10;
 /// Absent keys looked for.
 const PROBES: u64 = 1000;
 
+const HELP: &str = "\
+With --follow the database is looked at again and again beside its writer: a
+table that is drawn anew on a terminal, a line for each look elsewhere, and with
+--json an object. Nothing shown is older than the interval and the time that a
+look takes. Each look reads the newest manifest and the log behind it: in a
+bucket that is a handful of requests and one for each object of the log.";
+
 /// Arguments of `stats`.
 #[derive(Debug, Args)]
+#[command(after_help = HELP)]
 pub(crate) struct StatsArgs {
     /// Read everything, to measure live data, cache and filters
     #[arg(long)]
     deep: bool,
+    /// Look again and again, until Ctrl-C
+    #[arg(long, short, conflicts_with = "deep")]
+    follow: bool,
+    /// With --follow: from one look to the next
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, requires = "follow")]
+    interval: Duration,
+    /// With --follow: stop after this many looks
+    #[arg(long, value_name = "N", requires = "follow", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
 }
 
 /// What reading everything found.
@@ -45,9 +64,22 @@ struct Deep {
 
 pub(crate) fn run(args: &StatsArgs, session: &mut Session) -> Result<()> {
     let reader = session.reader()?;
+    if !args.follow {
+        return show(args, &reader, session);
+    }
+    reader.keyspace(session.keyspace_name())?;
+    let pace = Pace {
+        interval: args.interval,
+        looks: args.limit,
+    };
+    stats_follow::run(args, pace, &reader, session)
+}
+
+/// What the reader sees now.
+pub(crate) fn show(args: &StatsArgs, reader: &Reader, session: &mut Session) -> Result<()> {
     let manifest = reader.kv().manifest();
     let files = Files::of(&*reader.kv().env().blobs)?;
-    let feeds = feeds(&reader)?;
+    let feeds = feeds(reader)?;
     let mut shown = Vec::new();
     for keyspace in reader.kv().stats().keyspaces {
         if session
@@ -57,7 +89,7 @@ pub(crate) fn run(args: &StatsArgs, session: &mut Session) -> Result<()> {
             continue;
         }
         let deep = match args.deep {
-            true => Some(read_all(&reader, &keyspace, session)?),
+            true => Some(read_all(reader, &keyspace, session)?),
             false => None,
         };
         shown.push((keyspace, deep));

@@ -185,7 +185,9 @@ impl Core {
             level: plan.level,
             ..CompactStats::default()
         };
-        let result = self.try_compact(core, plan, &mut stats);
+        let result = self
+            .prove_charge()
+            .and_then(|()| self.try_compact(core, plan, &mut stats));
         stats.latency = clock.elapsed().saturating_sub(started);
         match result {
             Ok(()) => {

@@ -11,8 +11,8 @@
 //! - the writer of the mark refused writes before it put it;
 //! - writers before it have other numbers next, with fences or marks of their own there;
 //! - one that slept while it *opened* may claim the number once more when the fence is gone, but after
-//!   its claim it looks whether it is still in charge, and writes nothing when it is not. When it is,
-//!   whoever takes charge later sees its claim and stands behind it.
+//!   its claim it looks whether it is still in charge, and writes nothing before it knows
+//!   (`Core::prove_charge`). When it is, whoever takes charge later sees its claim and stands behind it.
 //!
 //! So a fence behind a mark goes once the log starts after it, and then its mark. A crash between the
 //! two leaves a mark without a fence; it goes when the log starts more than one file after it, for
@@ -62,6 +62,11 @@ pub(crate) fn deletable(sizes: &BTreeMap<u64, u64>, floor: u64) -> Vec<u64> {
         }
     }
     gone
+}
+
+/// True when an object of this size holds a record: those may go in any order.
+pub(crate) fn is_record(size: u64) -> bool {
+    size != FENCE && size != END_MARK
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::wal::frame::{self, Record};
 use crate::wal::{FILE_HEADER, FileHeader, blob_name};
 use bytes::Bytes;
 use siltstone_storage::{Appender, Env, Error as StorageError, PendingPut, PutOutcome, Timestamp};
+use std::time::Duration;
 
 /// Buffered commits go to the store when they reach this size, in bytes.
 const BUFFER: usize = 256 * 1024;
@@ -50,6 +51,8 @@ enum File {
 pub(crate) struct Upload {
     pub(crate) put: PendingPut,
     pub(crate) number: u64,
+    /// When it left.
+    pub(crate) started: Duration,
     object: Bytes,
 }
 
@@ -173,12 +176,14 @@ impl Log {
                 self.written += self.record.len() as u64;
                 let object = Bytes::from(std::mem::take(&mut self.record));
                 let name = blob_name(number);
+                let started = self.env.clock.elapsed();
                 let put = self.env.blobs.start_put_if_absent(&name, object.clone());
                 self.number += 1;
                 self.clear();
                 Ok(Some(Upload {
                     put,
                     number,
+                    started,
                     object,
                 }))
             }

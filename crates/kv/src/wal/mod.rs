@@ -3,6 +3,7 @@
 //! In a folder a log file grows by appended records; in a bucket every record is an object of its
 //! own. Either way a file starts with a header that names its number and the writer's epoch.
 
+pub(crate) mod ahead;
 pub(crate) mod fences;
 pub(crate) mod frame;
 pub(crate) mod log;
@@ -12,7 +13,7 @@ use siltstone_storage::Error as StorageError;
 
 const MAGIC: &[u8; 8] = b"SILTWAL\n";
 const FORMAT: u32 = 1;
-const PREFIX: &str = "wal/";
+pub(crate) const PREFIX: &str = "wal/";
 const SUFFIX: &str = ".wal";
 /// Bytes of the header: magic, format, number, epoch, nonce, checksum.
 pub(crate) const FILE_HEADER: usize = 8 + 4 + 8 * 3 + 4;

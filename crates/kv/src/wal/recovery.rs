@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 use crate::options::WalRecovery;
 use crate::types::Commit;
+use crate::wal::ahead::LogAhead;
 use crate::wal::frame::{self, Op, Record};
-use crate::wal::{FILE_HEADER, FileHeader, blob_name, number_of};
+use crate::wal::{FILE_HEADER, FileHeader, PREFIX, blob_name};
 use siltstone_storage::{Env, Error as StorageError, Timestamp};
 
 /// What a recovery found.
@@ -26,6 +27,8 @@ pub(crate) struct Recovered {
     pub(crate) from_floor: bool,
     /// Damage was met and what follows it given up, on request.
     pub(crate) gave_up: bool,
+    /// The newest epoch in a header of the log.
+    pub(crate) epoch: u64,
 }
 
 /// Takes what the log holds, in order.
@@ -45,14 +48,20 @@ pub(crate) fn replay(
     recovery: WalRecovery,
     target: &mut dyn Replay,
 ) -> Result<Recovered> {
-    let mut numbers: Vec<u64> = env
-        .blobs
-        .list("wal/")?
-        .iter()
-        .filter_map(|blob| number_of(&blob.name))
-        .filter(|number| *number >= floor)
-        .collect();
-    numbers.sort_unstable();
+    let ahead = LogAhead::new(env, &env.blobs.list(PREFIX)?);
+    replay_listed(ahead, env, floor, head, recovery, target)
+}
+
+/// As [`replay`], of a log that was listed before.
+pub(crate) fn replay_listed(
+    ahead: LogAhead,
+    env: &Env,
+    floor: u64,
+    head: Commit,
+    recovery: WalRecovery,
+    target: &mut dyn Replay,
+) -> Result<Recovered> {
+    let numbers = ahead.numbers_from(floor);
     let mut found = Recovered {
         last: head,
         commits: 0,
@@ -62,15 +71,15 @@ pub(crate) fn replay(
         strays: Vec::new(),
         from_floor: numbers.first() == Some(&floor),
         gave_up: false,
+        epoch: 0,
     };
     let bucket = !env.blobs.can_append();
     let mut walk = Walk {
-        env,
+        ahead,
         recovery,
         target,
         next: None,
         head,
-        epoch: 0,
         bucket,
         found: &mut found,
     };
@@ -102,13 +111,12 @@ pub(crate) fn replay(
 }
 
 struct Walk<'a> {
-    env: &'a Env,
+    ahead: LogAhead,
     recovery: WalRecovery,
     target: &'a mut dyn Replay,
     /// The commit the next record must start with; `None` before the first record.
     next: Option<Commit>,
     head: Commit,
-    epoch: u64,
     bucket: bool,
     found: &'a mut Recovered,
 }
@@ -117,7 +125,7 @@ impl Walk<'_> {
     /// Replays one file; false when it belongs to a writer that was fenced before it.
     fn file(&mut self, number: u64) -> Result<bool> {
         let name = blob_name(number);
-        let bytes = self.env.blobs.get(&name)?;
+        let bytes = self.ahead.take(number)?;
         let header = match FileHeader::decode(&name, &bytes) {
             Ok(Some(header)) => header,
             // An object is there whole or not at all.
@@ -142,10 +150,10 @@ impl Walk<'_> {
             let what = format!("it says it is log file {}", header.number);
             return Err(Error::corrupt(name, 12, what));
         }
-        if header.epoch < self.epoch {
+        if header.epoch < self.found.epoch {
             return Ok(false);
         }
-        self.epoch = header.epoch;
+        self.found.epoch = header.epoch;
         let mut at = FILE_HEADER;
         let mut records = Vec::new();
         while let Some((record, payload, end)) = frame::decode(&bytes, number, at) {

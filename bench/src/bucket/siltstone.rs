@@ -1,0 +1,64 @@
+//! Siltstone in a bucket: its default settings, through the asynchronous front door.
+
+use siltstone::{Database, Durability, KeyspaceOptions, Options};
+
+use crate::bucket::engine::BucketEngine;
+use crate::bucket::server::Place;
+use crate::data;
+use crate::engine::Result;
+
+/// An open Siltstone database.
+pub(crate) struct Siltstone(Database);
+
+impl BucketEngine for Siltstone {
+    async fn open(place: &Place, prefix: &str) -> Result<Self> {
+        // Endpoint and credentials are in the environment of this process.
+        let url = format!("s3://{}/{prefix}", place.bucket);
+        let opened = Database::open_with(&url, Options::default(), KeyspaceOptions::default());
+        Ok(Self(opened.await?))
+    }
+
+    async fn put_durable(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.0.put(key, value).await?;
+        Ok(())
+    }
+
+    async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let keyspace = self.0.default_keyspace();
+        keyspace.put_with(key, value, Durability::Buffered).await?;
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.0.flush().await?;
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<()> {
+        self.0.flush().await?;
+        let database = self.0.blocking().clone();
+        let settled = tokio::task::spawn_blocking(move || database.kv().settle());
+        Ok(settled.await??)
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<bool> {
+        let found = self.0.get(key).await?;
+        Ok(found.is_some_and(|value| data::belongs(key, &value)))
+    }
+
+    async fn scan(&self, from: &[u8], limit: usize) -> Result<usize> {
+        let mut scan = self.0.scan(from..)?;
+        let mut count = 0;
+        while count < limit
+            && let Some((key, value)) = scan.next().await?
+        {
+            std::hint::black_box(data::touch(&key).wrapping_add(data::touch(&value)));
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    async fn close(self) -> Result<()> {
+        Ok(self.0.close().await?)
+    }
+}

@@ -1,0 +1,148 @@
+//! Records on their way to a bucket: several at once, visible in order as their answers arrive.
+
+use super::Group;
+use crate::core::Core;
+use crate::error::Result;
+use crate::options::Background;
+use crate::wal::log::{Upload, finish_upload};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Records on their way to a bucket at once, about.
+const UPLOADS: usize = 16;
+/// The longest time between two records that leave while others are on their way.
+const LONGEST_GAP: Duration = Duration::from_millis(5);
+
+/// Records on their way to a bucket, oldest first, each with the group it makes durable.
+#[derive(Debug, Default)]
+pub(crate) struct Uploads {
+    queue: VecDeque<(Option<Upload>, Group)>,
+    pub(super) busy: bool,
+    /// When the newest record left.
+    left: Duration,
+    /// What an upload takes, smoothed.
+    typical: Duration,
+}
+
+impl Uploads {
+    /// How long the next record waits at `now`. The first one goes at once. While others are on their
+    /// way records leave evenly spread over the time of one: were they to leave as fast as they come,
+    /// all places would be taken within a moment, and who comes then would wait for a whole upload.
+    fn wait_at(&self, now: Duration) -> Duration {
+        if !self.busy {
+            return Duration::ZERO;
+        }
+        let gap = (self.typical / UPLOADS as u32).min(LONGEST_GAP);
+        (self.left + gap).saturating_sub(now)
+    }
+
+    /// An upload took so long.
+    fn note(&mut self, took: Duration) {
+        self.typical = match self.typical.is_zero() {
+            true => took,
+            false => (self.typical * 7 + took) / 8,
+        };
+    }
+}
+
+impl Core {
+    /// Waits until the next record may leave for the bucket; writes that come meanwhile go with it.
+    pub(super) fn spread_uploads(&self) {
+        let clock = &self.shared.env.clock;
+        let wait = self.uploads.lock().wait_at(clock.elapsed());
+        if !wait.is_zero() && self.threaded() {
+            clock.sleep(wait);
+        }
+    }
+
+    /// With threads, the upload's end is awaited elsewhere while the next group goes out; without,
+    /// here.
+    pub(super) fn finish_or_queue(
+        &self,
+        upload: Option<Upload>,
+        group: Group,
+    ) -> Option<(Group, Result<()>)> {
+        if self.shared.options.background == Background::Manual {
+            let result = self.finish_uploaded(upload, &group);
+            return Some((group, result));
+        }
+        let mut uploads = self.uploads.lock();
+        while uploads.queue.len() >= UPLOADS {
+            self.uploads_changed.wait(&mut uploads);
+        }
+        if upload.is_some() {
+            uploads.left = self.shared.env.clock.elapsed();
+        }
+        uploads.queue.push_back((upload, group));
+        uploads.busy = true;
+        self.uploads_changed.notify_all();
+        None
+    }
+
+    fn finish_uploaded(&self, upload: Option<Upload>, group: &Group) -> Result<()> {
+        let done = match upload {
+            Some(upload) => finish_upload(&self.shared.env, upload, self.manifest.epoch()),
+            None => Ok(()),
+        };
+        // After a failure nothing later may become visible either: its record has a gap before it.
+        let done = done.and_then(|()| self.shared.check_writable());
+        match &done {
+            Ok(()) => {
+                self.insert(group);
+                self.publish(group);
+            }
+            Err(error) => self.shared.stop(error),
+        }
+        done
+    }
+
+    /// Waits for uploads in order; the life of the upload thread of a bucket.
+    pub(crate) fn finish_uploads(&self) {
+        let mut uploads = self.uploads.lock();
+        loop {
+            while let Some((upload, group)) = uploads.queue.pop_front() {
+                drop(uploads);
+                let started = upload.as_ref().map(|upload| upload.started);
+                let result = self.finish_uploaded(upload, &group);
+                self.finish(group, &result);
+                uploads = self.uploads.lock();
+                if let Some(started) = started {
+                    let now = self.shared.env.clock.elapsed();
+                    uploads.note(now.saturating_sub(started));
+                }
+                uploads.busy = !uploads.queue.is_empty();
+                self.uploads_changed.notify_all();
+            }
+            if self.signals.is_ending() {
+                return;
+            }
+            self.uploads_changed.wait(&mut uploads);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_record_leaves_at_once_and_others_spread_over_the_time_of_one() {
+        let ms = Duration::from_millis;
+        let mut uploads = Uploads::default();
+        uploads.note(ms(32));
+        uploads.left = ms(100);
+        assert_eq!(
+            uploads.wait_at(ms(100)),
+            Duration::ZERO,
+            "nothing is on its way"
+        );
+        uploads.busy = true;
+        assert_eq!(uploads.wait_at(ms(100)), ms(2));
+        assert_eq!(uploads.wait_at(ms(101)), ms(1));
+        assert_eq!(uploads.wait_at(ms(105)), Duration::ZERO);
+        for _ in 0..100 {
+            uploads.note(Duration::from_secs(9));
+        }
+        assert_eq!(uploads.wait_at(ms(100)), LONGEST_GAP);
+    }
+}

@@ -21,7 +21,9 @@ pub use strategy::{Captured, CapturedBlock, Content, Full, Strategy};
 use crate::block::{Blocks, Cid};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::store::{CarId, CarMeta, Edit, Floor, RedirectFile, Segment, Swap, add_redirects};
+use crate::store::{
+    CarId, CarMeta, Edit, Floor, RedirectFile, Segment, State, Swap, add_redirects,
+};
 use crate::writes::Request;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -175,40 +177,19 @@ impl Compaction {
     }
 
     fn swap_in(&self, edit: Edit, head: Option<Cid>) -> Result<()> {
-        let captured = self.captured();
-        let outputs: Vec<CarId> = self.outputs.iter().map(|car| car.id).collect();
-        let (listed, next) = {
-            let log = self.core.store.log.lock();
-            let live: BTreeSet<&CarId> = log.state.cars.live().iter().map(|car| &car.id).collect();
-            if !captured.iter().all(|id| live.contains(id)) {
-                return Err(Error::CompactionLost);
-            }
-            (
-                log.state.redirects.clone(),
-                log.state.counters.next_redirect,
-            )
-        };
-        let blobs = &*self.core.store.env.blobs;
-        let added = add_redirects(blobs, &listed, next, &captured, &outputs)?;
-        let redirect: RedirectFile = added.file;
-        let swap = Swap {
-            captured,
-            outputs: self.outputs.clone(),
-            redirects_added: vec![redirect],
-            redirects_removed: added.removed,
-        };
-        let edit = Edit {
-            swap: Some(swap),
-            ..edit
-        };
         let core = self.core.clone();
-        self.core.submit(Request::Edit(Box::new(move |state| {
-            if let Some(head) = head {
-                core.check_no_merge_since(&head, &state.heads)?;
-            }
-            Ok((edit, Vec::new()))
-        })))?;
-        Ok(())
+        let lead_to: Vec<CarId> = self.outputs.iter().map(|car| car.id).collect();
+        let outputs = self.outputs.clone();
+        self.core.swap_cars(
+            self.captured(),
+            outputs,
+            &lead_to,
+            edit,
+            move |state| match head {
+                Some(head) => core.check_no_merge_since(&head, &state.heads),
+                None => Ok(()),
+            },
+        )
     }
 
     /// Deletes outputs that nobody will name.
@@ -225,6 +206,50 @@ impl Drop for Compaction {
 }
 
 impl Core {
+    /// Replaces live CARs by one edit, if `check` agrees at that moment; their names lead to `lead_to`
+    /// from then on. Holds all that they held there, or nothing may be swapped.
+    ///
+    /// # Errors
+    /// [`Error::CompactionLost`] when one of them is not live any more; nothing is changed then.
+    pub(crate) fn swap_cars(
+        &self,
+        captured: Vec<CarId>,
+        outputs: Vec<Segment<CarId, CarMeta>>,
+        lead_to: &[CarId],
+        edit: Edit,
+        check: impl FnOnce(&State) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let (listed, next) = {
+            let log = self.store.log.lock();
+            let live: BTreeSet<&CarId> = log.state.cars.live().iter().map(|car| &car.id).collect();
+            if !captured.iter().all(|id| live.contains(id)) {
+                return Err(Error::CompactionLost);
+            }
+            (
+                log.state.redirects.clone(),
+                log.state.counters.next_redirect,
+            )
+        };
+        let blobs = &*self.store.env.blobs;
+        let added = add_redirects(blobs, &listed, next, &captured, lead_to)?;
+        let redirect: RedirectFile = added.file;
+        let swap = Swap {
+            captured,
+            outputs,
+            redirects_added: vec![redirect],
+            redirects_removed: added.removed,
+        };
+        let edit = Edit {
+            swap: Some(swap),
+            ..edit
+        };
+        self.submit(Request::Edit(Box::new(move |state| {
+            check(state)?;
+            Ok((edit, Vec::new()))
+        })))?;
+        Ok(())
+    }
+
     /// Refuses when anything but local writes came since `head`: they form a chain that ends there.
     fn check_no_merge_since(&self, head: &Cid, heads: &[Cid]) -> Result<()> {
         let mut at = heads.first().copied();

@@ -90,7 +90,7 @@ fn open(store: &Store, car: &RemoteCar, bytes: &Bytes) -> Result<Bytes> {
 }
 
 /// Refuses what is not the archive that a meta describes: every later read counts on its index.
-fn check(store: &Store, car: &RemoteCar, bytes: &Bytes) -> Result<()> {
+pub(super) fn check(store: &Store, car: &RemoteCar, bytes: &Bytes) -> Result<()> {
     let place = format!("CAR {} of the remote", car.id());
     let corrupt = |what: &str| Error::corrupt(&place, what);
     if car.id().codec() != Codec::CAR || !car.id().matches(bytes) {

@@ -8,10 +8,11 @@
 //! Archives are there before the meta that names them. [`pull`] reads the newest meta of each other
 //! replica and takes in what is missing; [`push`] sends what the remote does not have and publishes a
 //! meta; [`clean`] deletes what we pushed and nobody can name any more; [`retry`] does all that by
-//! itself, now and again.
+//! itself, now and again. [`mend`] is what a repair asks of a remote.
 
 mod clean;
 mod fetch;
+mod mend;
 mod meta;
 mod note;
 mod pull;
@@ -20,6 +21,8 @@ mod retry;
 mod run;
 mod status;
 
+pub(crate) use mend::Source;
+pub(crate) use meta::RemoteCar;
 pub use status::{Phase, Progress, RemoteStatus, SyncReport};
 
 use crate::core::Core;
@@ -208,6 +211,12 @@ impl Remotes {
         for remote in &*self.0.lock() {
             remote.signals.wake();
         }
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Remote> {
+        let attached = self.0.lock();
+        attached.iter().map(|one| one.remote.clone()).collect()
     }
 
     /// Detaches all.

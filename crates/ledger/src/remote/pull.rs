@@ -1,7 +1,7 @@
 //! Takes in what other replicas published: the newest meta of each, and of the archives it names those
 //! whose content is not here.
 
-use super::meta::{MAX_META, RemoteCar, RemoteMeta, meta_name, meta_of_name};
+use super::meta::{RemoteCar, RemoteMeta, list_metas};
 use super::note::floor_note;
 use super::run::Run;
 use super::status::{Phase, Progress};
@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::store::{CarId, Floor, NewCar, car_name};
 use crate::writes::{Foreign, Request};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// After so many bytes of archives what came is kept, so that a pull that is cut short goes on there.
@@ -19,10 +19,7 @@ const SMALL: usize = 256 << 10;
 /// How often a listing is read again when what it named was deleted meanwhile.
 const ATTEMPTS: u32 = 4;
 
-/// The newest number of each replica.
-type Newest = BTreeMap<String, BTreeSet<u64>>;
-
-fn is_gone(error: &Error) -> bool {
+pub(super) fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Storage(error) if error.is_not_found())
 }
 
@@ -77,19 +74,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn list_metas(&self) -> Result<Newest> {
-        let mut found = Newest::new();
-        for blob in self.blobs.list("meta/")? {
-            if let Some((replica, number)) = meta_of_name(&blob.name) {
-                found.entry(replica).or_default().insert(number);
-            }
-        }
-        Ok(found)
-    }
-
     /// Reads the newest meta of each replica, if it was not read before.
     fn read_metas(&mut self) -> Result<()> {
-        let mut found = self.list_metas()?;
+        let mut found = list_metas(self.blobs)?;
         if let Some(own) = found.remove(&self.replica)
             && let Some(newest) = self.read_own(&own)?
         {
@@ -128,22 +115,8 @@ impl Run<'_> {
     }
 
     fn read_meta(&self, replica: &str, number: u64) -> Result<RemoteMeta> {
-        let name = meta_name(replica, number);
-        let file = self.blobs.open(&name)?;
-        if file.size() > MAX_META {
-            return Err(Error::TooLarge {
-                what: "bytes of a meta",
-                size: file.size(),
-                limit: MAX_META,
-            });
-        }
-        let bytes = self.blobs.get(&name)?;
-        RemoteMeta::decode(
-            replica,
-            number,
-            &bytes,
-            self.core.store.options.keys.as_deref(),
-        )
+        let keys = self.core.store.options.keys.as_deref();
+        RemoteMeta::read(self.blobs, replica, number, keys)
     }
 
     /// Reads our newest meta, and its number if it cannot be ours.

@@ -94,6 +94,27 @@ impl Cars {
         known.unread.push(car);
     }
 
+    /// Blocks of this CAR are read from another place from now on; what is known of it may come from
+    /// damaged bytes. Nothing happens when nobody reads from it any more.
+    pub(crate) fn renew(&self, id: CarId, meta: CarMeta) {
+        let _no_index_is_being_read = self.reading.lock();
+        let mut known = self.known.write();
+        if !known.by_id.contains_key(&id) {
+            return;
+        }
+        let car = Arc::new(OpenCar {
+            id,
+            meta,
+            index: OnceLock::new(),
+        });
+        known.by_id.insert(id, car.clone());
+        self.files.remove(&FileKey::Car(id));
+        known.table.retain(|_, (other, _)| other.id != id);
+        Arc::make_mut(&mut known.paged).retain(|other| other.id != id);
+        known.unread.retain(|other| other.id != id);
+        known.unread.push(car);
+    }
+
     /// Nobody reads from these CARs any more. Other CARs may hold the same blocks, and the table names
     /// one for each: if it named one of these, the others' indexes are read again when they are needed.
     pub(crate) fn remove(&self, ids: &[CarId]) {

@@ -27,7 +27,7 @@ pub struct Mended {
     pub by: Vec<Cid>,
     /// Bytes fetched for it.
     pub bytes: u64,
-    /// The remote that had it.
+    /// The remote that had it: its place, or else its name.
     pub from: String,
 }
 

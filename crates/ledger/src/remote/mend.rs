@@ -27,8 +27,9 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Its place, or else its name.
     pub(crate) fn name(&self) -> &str {
-        &self.remote.name
+        self.remote.place.as_deref().unwrap_or(&self.remote.name)
     }
 
     pub(crate) fn tell(&self, progress: &Progress) {

@@ -52,6 +52,7 @@ pub struct Remote {
     grace: Duration,
     retry: (Duration, Duration),
     background: bool,
+    place: Option<String>,
     progress: Option<Arc<Told>>,
 }
 
@@ -75,6 +76,7 @@ impl Remote {
             grace: Duration::from_secs(3600),
             retry: (Duration::from_secs(1), Duration::from_secs(300)),
             background: true,
+            place: None,
             progress: None,
         }
     }
@@ -114,6 +116,14 @@ impl Remote {
     #[must_use]
     pub fn background(mut self, background: bool) -> Self {
         self.background = background;
+        self
+    }
+
+    /// Where it is, in words by which the caller can open it again. Kept with the ledger when it is
+    /// attached: [`Ledger::places`]. It is stored as it is, so it must hold no secrets.
+    #[must_use]
+    pub fn place(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
         self
     }
 
@@ -238,6 +248,7 @@ impl Ledger {
         check_name(&remote.name)?;
         let core = self.core();
         core.store.check_writable()?;
+        core.keep_place(&remote)?;
         let mut attached = core.remotes.0.lock();
         if let Some(there) = attached.iter().find(|one| one.remote.name == remote.name) {
             return match there.remote.is_same(&remote) {
@@ -278,6 +289,11 @@ impl Ledger {
             remote.end();
         }
         found.is_some()
+    }
+
+    /// The remotes that were ever attached with a [place](Remote::place): name and place.
+    pub fn places(&self) -> Vec<(String, String)> {
+        self.core().places()
     }
 
     /// The attached remotes.

@@ -1,6 +1,8 @@
 //! What is kept with the ledger about its remotes, by notes of the state: `remote/replica` (our name in
-//! remotes), `remote/floor` (the newest prune that others published), `remote/at/<name>`.
+//! remotes), `remote/floor` (the newest prune that others published), `remote/at/<name>`, `remote/place/<name>`
+//! (where it is, in the caller's words).
 
+use super::Remote;
 use super::meta::RemoteCar;
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -12,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const VERSION: u8 = 1;
 const REPLICA: &str = "remote/replica";
 const FLOOR: &str = "remote/floor";
+const PLACE: &str = "remote/place/";
 
 /// What is kept about one remote.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +82,30 @@ impl Core {
     pub(crate) fn learned_floor(&self) -> Option<Floor> {
         let kept = self.store.log.lock().state.notes.get(FLOOR).cloned()?;
         decode(FLOOR, &kept).ok()
+    }
+
+    /// Keeps where a remote is, if it says so and that is news.
+    pub(super) fn keep_place(&self, remote: &Remote) -> Result<()> {
+        let Some(place) = &remote.place else {
+            return Ok(());
+        };
+        let (key, place) = (format!("{PLACE}{}", remote.name), place.as_bytes());
+        let kept = self.store.log.lock().state.notes.get(&key).cloned();
+        match kept.as_deref() == Some(place) {
+            true => Ok(()),
+            false => self.set_note(&key, Some(place.to_vec())),
+        }
+    }
+
+    /// Where remotes are, by their names.
+    pub(super) fn places(&self) -> Vec<(String, String)> {
+        let log = self.store.log.lock();
+        let notes = log.state.notes.iter();
+        let places = notes.filter_map(|(key, place)| {
+            let name = key.strip_prefix(PLACE)?;
+            Some((name.to_string(), String::from_utf8(place.clone()).ok()?))
+        });
+        places.collect()
     }
 
     /// Our name in remotes.

@@ -4,6 +4,7 @@
 mod keys;
 mod query;
 mod read;
+mod repair;
 mod sync;
 mod upkeep;
 mod write;
@@ -36,6 +37,7 @@ Examples:
   siltstone ledger compact notes
   siltstone ledger verify notes
   siltstone ledger sync notes ../shared/notes
+  siltstone ledger repair notes --from ../shared/notes
   siltstone ledger export notes notes.car";
 
 /// Arguments of `ledger`.
@@ -107,6 +109,8 @@ enum LedgerCommand {
     Prune(upkeep::PruneArgs),
     /// Check every block, from the archives up and from the head down
     Verify(upkeep::VerifyArgs),
+    /// Put back what is missing or damaged, from a place that it was synced with
+    Repair(repair::RepairArgs),
     /// Show what it is made of
     Stats {
         /// The ledger
@@ -145,6 +149,7 @@ pub(crate) fn run(args: &LedgerArgs, session: &mut Session) -> Result<()> {
         LedgerCommand::Compact { name } => upkeep::compact(name, opening, session),
         LedgerCommand::Prune(args) => upkeep::prune(args, opening, session),
         LedgerCommand::Verify(args) => upkeep::verify(args, opening, session),
+        LedgerCommand::Repair(args) => repair::repair(args, opening, session),
         LedgerCommand::Stats { name } => upkeep::stats(name, opening, session),
         LedgerCommand::Export(args) => upkeep::export(args, opening, session),
         LedgerCommand::Import(args) => upkeep::import(args, opening, session),

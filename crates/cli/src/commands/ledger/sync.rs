@@ -8,10 +8,12 @@ use crate::progress::{self, Unit};
 use crate::session::Session;
 use crate::units::{bytes, plural};
 use clap::Args;
+use indicatif::ProgressBar;
 use siltstone::Location;
 use siltstone::ledger::block::sha256;
 use siltstone::ledger::{Ledger, Phase, Progress, Remote, SyncReport};
-use siltstone_storage::{SystemRng, probe_put_if_absent};
+use siltstone_storage::{Blobs, SystemRng, probe_put_if_absent};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Arguments of `sync`.
@@ -37,17 +39,7 @@ pub(super) fn sync(args: &SyncArgs, opening: &Opening, session: &mut Session) ->
     if location.folder().is_none() {
         probe_put_if_absent(&*blobs, &SystemRng)?;
     }
-    let remote = Remote::new(name_of(&location), blobs)
-        .grace(args.grace)
-        .background(false)
-        .progress(move |progress: &Progress| {
-            shown.set_message(match progress.phase {
-                Phase::Pull => "pull",
-                Phase::Push => "push",
-            });
-            shown.set_length(progress.of_cars as u64);
-            shown.set_position(progress.cars as u64);
-        });
+    let remote = remote_at(&location, blobs, shown).grace(args.grace);
     let db = session.create(siltstone::KeyspaceOptions::default())?;
     let ledger: Ledger = db
         .ledgers()
@@ -84,8 +76,8 @@ pub(super) fn sync(args: &SyncArgs, opening: &Opening, session: &mut Session) ->
     outcome.map(drop)
 }
 
-/// The name under which the ledger remembers a place.
-fn name_of(location: &Location) -> String {
+/// The remote at a place, under the name by which the ledger remembers it.
+pub(super) fn remote_at(location: &Location, blobs: Arc<dyn Blobs>, bar: ProgressBar) -> Remote {
     let place = match location.folder() {
         Some(folder) => std::path::absolute(folder)
             .unwrap_or_else(|_| folder.to_path_buf())
@@ -93,7 +85,19 @@ fn name_of(location: &Location) -> String {
             .to_string(),
         None => location.to_string(),
     };
-    format!("at-{}", hex(&sha256(place.as_bytes())[..12]))
+    let name = format!("at-{}", hex(&sha256(place.as_bytes())[..12]));
+    Remote::new(name, blobs)
+        .place(place)
+        .background(false)
+        .progress(move |progress: &Progress| {
+            bar.set_message(match progress.phase {
+                Phase::Pull => "pull",
+                Phase::Push => "push",
+                Phase::Repair => "repair",
+            });
+            bar.set_length(progress.of_cars as u64);
+            bar.set_position(progress.cars as u64);
+        })
 }
 
 fn is_news(report: &SyncReport) -> bool {

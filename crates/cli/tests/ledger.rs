@@ -340,3 +340,60 @@ fn what_a_disk_lost_is_repaired_from_where_the_ledger_was_synced() {
         .fails(4, &["left in ledger log"]);
     assert!(!std::path::Path::new(shared).exists());
 }
+
+#[test]
+fn a_copy_on_demand_fetches_what_is_read_and_says_what_it_cannot_reach() {
+    let (a, b) = (Db::new(), Db::new());
+    let shared = a.path("shared");
+    let shared = shared.to_str().unwrap();
+    let filler: String = (0..900)
+        .map(|n| char::from(b'a' + (n % 26) as u8))
+        .collect();
+    let lines: String = (0..4000)
+        .map(|n| format!("{{\"_id\": \"d{n:04}\", \"n\": {n}, \"text\": \"{n}{filler}\"}}\n"))
+        .collect();
+    a.feed(&["ledger", "put", "log"], lines.as_bytes()).ok();
+    a.run(&["ledger", "sync", "log", shared]).ok();
+    let sync = ["ledger", "sync", "log", shared, "--fetch", "on-demand"];
+    b.run(&sync).ok();
+    let away = || {
+        let stats = b.run(&["ledger", "stats", "log", "--json"]).ok();
+        stats.objects()[0]["away_cars"].as_u64().unwrap()
+    };
+    let first = away();
+    assert!(first > 0);
+    b.run(&["ledger", "verify", "log"])
+        .ok()
+        .notes(&["in a remote only", "nothing wrong"]);
+    assert_eq!(away(), first);
+    // A process of its own each: it fetches by itself, and what it fetched stays.
+    let read = |id: &str| b.run(&["ledger", "get", "log", id]);
+    assert_eq!(read("d0001").ok().objects()[0]["n"], 1);
+    let second = away();
+    assert!(second < first);
+    let elsewhere = a.path("elsewhere");
+    fs::rename(shared, &elsewhere).unwrap();
+    assert_eq!(read("d0001").ok().objects()[0]["n"], 1);
+    let ids: Vec<String> = (0..4000).step_by(333).map(|n| format!("d{n:04}")).collect();
+    let refused = ids
+        .iter()
+        .map(|id| read(id))
+        .filter(|ran| ran.code != Some(0));
+    let refused: Vec<_> = refused.collect();
+    assert!(!refused.is_empty());
+    for ran in refused {
+        ran.fails(1, &["in a remote only"]);
+    }
+    b.run(&["ledger", "all", "log"])
+        .fails(1, &["in a remote only"]);
+    fs::rename(&elsewhere, shared).unwrap();
+    // The choice is kept, until another is made.
+    b.run(&["ledger", "sync", "log", shared]).ok();
+    assert_eq!(away(), second);
+    b.run(&["ledger", "sync", "log", shared, "--fetch", "all"])
+        .ok();
+    assert_eq!(away(), 0);
+    fs::remove_dir_all(shared).unwrap();
+    let all = ["ledger", "all", "log"];
+    assert_eq!(b.run(&all).ok().out, a.run(&all).ok().out);
+}

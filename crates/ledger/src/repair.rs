@@ -9,7 +9,7 @@
 
 use crate::block::{Block, Cid};
 use crate::compaction::{Captured, Output, Strategy};
-use crate::core::{Core, View};
+use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::remote::{Phase, Progress, Remote, RemoteCar, Source};
@@ -103,7 +103,7 @@ impl Ledger {
         repair.put_back(&report.before.damaged)?;
         repair.swap_replaced()?;
         repair.leave_journals(&report.before)?;
-        repair.look_again()?;
+        core.look_again();
         (report.mended, report.unmended) = (repair.mended, repair.unmended);
         report.after = self.verify()?;
         Ok(report)
@@ -286,7 +286,7 @@ impl Repair<'_> {
             }));
             let lies_there = |car: &&Segment<CarId, CarMeta>| match car.meta.location {
                 Location::Journal { number, .. } => journals.contains(&number),
-                Location::File => false,
+                Location::File | Location::Away => false,
             };
             let wanted = live.iter().filter(lies_there).map(|car| car.id);
             wanted.filter(|id| !unmended.contains(id)).collect()
@@ -312,20 +312,6 @@ impl Repair<'_> {
             if store.cars.get(&id).is_none() {
                 store.env.blobs.delete(&car_name(&id))?;
             }
-        }
-        Ok(())
-    }
-
-    /// Reads the head's event again, if it could not be read when the ledger was opened.
-    fn look_again(&self) -> Result<()> {
-        // No write comes between.
-        let _journal = self.core.store.journal.lock();
-        let view = self.core.view();
-        if let (Some(_), Some(head)) = (&view.unreadable, view.head())
-            && let Ok(event) = crate::block::Blocks::event(&*self.core.store, &head)
-        {
-            let view = View::new(view.heads.clone(), Some(event));
-            *self.core.view.write() = Arc::new(view);
         }
         Ok(())
     }

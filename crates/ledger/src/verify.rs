@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::files::{file_blocks, links};
 use crate::ledger::Ledger;
 use crate::prolly::{Direction, KeyRange, Scan};
-use crate::store::{CarId, Floor, HashAddresses, OpenCar, State, Store, load_redirects};
+use crate::store::{CarId, Floor, HashAddresses, Location, OpenCar, State, Store, load_redirects};
 use bytes::Bytes;
 use siltstone_storage::decode_manifest;
 use std::collections::HashSet;
@@ -39,6 +39,10 @@ pub struct VerifyReport {
     pub linked_files: u64,
     /// Blocks reached that a prune dropped, as recorded.
     pub pruned: u64,
+    /// CARs that are in a remote only: of those the index was read, and nothing was fetched.
+    pub away: u64,
+    /// Blocks in them that were met. What they lead to was not looked at.
+    pub away_blocks: u64,
     /// Everything that is wrong, each with its place. Empty: all is well.
     pub problems: Vec<Error>,
     /// The live CARs among it: what [`Ledger::repair`] fetches.
@@ -53,8 +57,13 @@ pub struct VerifyReport {
 
 impl VerifyReport {
     fn add(&mut self, error: Error) {
-        if let Error::MissingBlock { cid } = &error {
-            self.missing.push(*cid);
+        match &error {
+            Error::Away { .. } => {
+                self.away_blocks += 1;
+                return;
+            }
+            Error::MissingBlock { cid } => self.missing.push(*cid),
+            _ => {}
         }
         self.problems.push(error);
     }
@@ -157,7 +166,10 @@ fn verify_files(store: &Store, report: &mut VerifyReport) -> Result<()> {
         let Some(car) = store.cars.get(&id) else {
             continue;
         };
-        let checked = verify_car(store, &car, report);
+        let checked = match car.meta.location {
+            Location::Away => verify_tail(store, &car, report),
+            _ => verify_car(store, &car, report),
+        };
         match checked {
             // Replaced and deleted meanwhile.
             Err(_) if store.cars.get(&id).is_none() => {}
@@ -168,6 +180,14 @@ fn verify_files(store: &Store, report: &mut VerifyReport) -> Result<()> {
             Ok(()) => {}
         }
     }
+    Ok(())
+}
+
+/// The index of a CAR that is in a remote only.
+fn verify_tail(store: &Store, car: &Arc<OpenCar>, report: &mut VerifyReport) -> Result<()> {
+    store.cars.check_tail(car)?;
+    report.away += 1;
+    report.files += 1;
     Ok(())
 }
 
@@ -211,7 +231,7 @@ struct Fresh<'a>(&'a Store);
 
 impl Blocks for Fresh<'_> {
     fn block(&self, cid: &Cid) -> Result<Bytes> {
-        self.0.cars.read(cid, &self.0.cache)
+        self.0.cars.read_here(cid, &self.0.cache)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::block::{Blocks, Cid};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::store::{
-    CarId, CarMeta, Edit, Floor, RedirectFile, Segment, State, Swap, add_redirects,
+    CarId, CarMeta, Edit, Floor, Location, RedirectFile, Segment, State, Swap, add_redirects,
 };
 use crate::writes::Request;
 use std::collections::BTreeSet;
@@ -270,9 +270,17 @@ impl Core {
         }
     }
 
-    /// Captures all live CARs, when there is something to gain.
+    /// The live CARs whose bytes are here.
+    fn live_here(&self) -> Vec<Segment<CarId, CarMeta>> {
+        let mut live = self.store.log.lock().state.cars.live().to_vec();
+        // What was fetched is here, whatever the state says.
+        live.retain(|car| car.meta.location != Location::Away || !self.store.cars.is_away(&car.id));
+        live
+    }
+
+    /// Captures all live CARs that are here, when there is something to gain.
     pub(crate) fn capture_all(self: &Arc<Self>) -> Option<Compaction> {
-        let live = self.store.log.lock().state.cars.live().to_vec();
+        let live = self.live_here();
         let first = live.first()?;
         let one_run = live.iter().all(|car| car.meta.run == first.meta.run);
         let compacted = one_run && first.meta.level > 0;
@@ -285,7 +293,7 @@ impl Core {
         Some(Compaction::new(self.clone(), live, level.max(1)))
     }
 
-    /// Captures these live CARs.
+    /// Captures these live CARs, if all of them are here.
     pub(crate) fn capture_these(self: &Arc<Self>, cars: &[CarId]) -> Option<Compaction> {
         let live = self.store.log.lock().state.cars.live().to_vec();
         let wanted: BTreeSet<&CarId> = cars.iter().collect();
@@ -295,17 +303,15 @@ impl Core {
             .collect();
         let level = captured.iter().map(|car| car.meta.level).max()?;
         let all = captured.len() == wanted.len();
-        all.then(|| Compaction::new(self.clone(), captured, level.max(1)))
+        let here = !captured.iter().any(|car| self.store.cars.is_away(&car.id));
+        (all && here).then(|| Compaction::new(self.clone(), captured, level.max(1)))
     }
 
     /// Does what compaction the tiers ask for; true when there was some.
     pub(crate) fn compact_tiers(self: &Arc<Self>) -> Result<bool> {
         let mut any = false;
         loop {
-            let picked = {
-                let log = self.store.log.lock();
-                pick(log.state.cars.live(), &self.store.options)
-            };
+            let picked = pick(&self.live_here(), &self.store.options);
             let Some((captured, level)) = picked else {
                 return Ok(any);
             };

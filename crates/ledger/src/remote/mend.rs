@@ -5,10 +5,36 @@ use super::fetch::check;
 use super::meta::{RemoteCar, RemoteMeta, list_metas};
 use super::pull::is_gone;
 use super::{Progress, Remote};
+use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::store::{CarId, Store, car_name};
+use crate::store::{CarId, CarMeta, Origin, Store, car_name};
 use bytes::Bytes;
 use siltstone_storage::Wait;
+use std::sync::Weak;
+
+/// The attached remotes, for a read that needs an archive that is not here.
+pub(crate) struct RemoteOrigin(pub(crate) Weak<Core>);
+
+impl Origin for RemoteOrigin {
+    fn archive(&self, id: &CarId, meta: &CarMeta) -> Result<Bytes> {
+        let wanted = RemoteCar::of(*id, meta);
+        let mut why = "no remote is attached; attach one that has it".to_string();
+        let Some(core) = self.0.upgrade() else {
+            return Err(Error::Away { car: *id, why });
+        };
+        for remote in core.remotes.all() {
+            let source = Source::new(&core.store, remote);
+            match source.foreign(&wanted) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => {
+                    let name = source.name();
+                    why = format!("{name}: {error}. Sync, or try again when it can be reached");
+                }
+            }
+        }
+        Err(Error::Away { car: *id, why })
+    }
+}
 
 /// A remote that archives may be had from.
 pub(crate) struct Source<'a> {

@@ -1,13 +1,14 @@
 //! Takes in what other replicas published: the newest meta of each, and of the archives it names those
 //! whose content is not here.
 
+use super::Fetch;
 use super::meta::{RemoteCar, RemoteMeta, list_metas};
 use super::note::floor_note;
 use super::run::Run;
 use super::status::{Phase, Progress};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::store::{CarId, Floor, NewCar, car_name};
+use crate::store::{CarId, Floor, NewCar, car_name, tail_name};
 use crate::writes::{Foreign, Request};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -192,7 +193,7 @@ impl Run<'_> {
             of_cars: wanted.len(),
             bytes: 0,
         };
-        let mut written: Vec<CarId> = Vec::new();
+        let (mut written, mut tails): (Vec<CarId>, Vec<CarId>) = Default::default();
         let mut cars: Vec<NewCar> = Vec::new();
         let mut waiting = 0;
         let fetched = wanted.iter().try_for_each(|car| -> Result<()> {
@@ -201,8 +202,12 @@ impl Run<'_> {
             progress.cars += 1;
             progress.bytes += bytes.len() as u64;
             waiting += bytes.len() as u64;
-            let journaled = !floors && bytes.len() <= SMALL;
-            if !journaled {
+            let away = self.stays_away(&car);
+            let journaled = !floors && !away && bytes.len() <= SMALL;
+            if away {
+                tails.push(car.id());
+                core.store.env.blobs.put(&tail_name(&car.id()), &bytes)?;
+            } else if !journaled {
                 written.push(car.id());
                 core.store.env.blobs.put(&car_name(&car.id()), &bytes)?;
             }
@@ -211,6 +216,7 @@ impl Run<'_> {
                     car: car.car,
                     bytes: journaled.then_some(bytes),
                     sealed: car.sealed,
+                    away,
                 });
             }
             if !floors && waiting >= KEEP_EVERY {
@@ -241,6 +247,7 @@ impl Run<'_> {
         if let Err(error) = taken {
             self.note = before;
             core.store.delete_unlisted(&written);
+            core.store.delete_unlisted_tails(&tails);
             return Err(error);
         }
         self.kept_with_edit();
@@ -321,9 +328,22 @@ impl Run<'_> {
         Ok(missing)
     }
 
+    /// True when only the end of an archive is wanted for now.
+    pub(super) fn stays_away(&self, car: &RemoteCar) -> bool {
+        self.at.fetch() == Fetch::OnDemand && car.car.length > SMALL as u64
+    }
+
+    /// An archive, or its end, if that is all that is wanted.
+    pub(super) fn fetch_wanted(&self, car: &RemoteCar) -> Result<bytes::Bytes> {
+        match self.stays_away(car) {
+            true => self.fetch_tail(car),
+            false => self.fetch(car),
+        }
+    }
+
     /// An archive, or the one that stands in its place where it is gone.
     fn fetch_or_replacement(&self, car: &RemoteCar) -> Result<(RemoteCar, bytes::Bytes)> {
-        let error = match self.fetch(car) {
+        let error = match self.fetch_wanted(car) {
             Err(error) if is_gone(&error) => error,
             other => return other.map(|bytes| (*car, bytes)),
         };
@@ -333,7 +353,7 @@ impl Run<'_> {
                 && let [one] = &to[..]
                 && let Some(found) = meta.cars.iter().find(|other| other.id() == *one)
             {
-                return Ok((*found, self.fetch(found)?));
+                return Ok((*found, self.fetch_wanted(found)?));
             }
         }
         Err(error)

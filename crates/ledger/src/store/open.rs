@@ -2,7 +2,7 @@
 //! names. Of the journal only headers and edits are read, of the CARs nothing.
 
 use super::cache::BlockCache;
-use super::car_ref::{CarId, Location, car_of_name};
+use super::car_ref::{CarId, CarMeta, Location, car_of_name, car_of_tail};
 use super::cars::Cars;
 use super::core::{Log, Store};
 use super::journal::frame::{FILE_HEADER, RECORD_HEADER};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use parking_lot::Mutex;
 use siltstone_storage::{Env, FolderLock, ManifestStore, Pins, Role};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What opening found and did.
@@ -95,8 +95,19 @@ impl Store {
             manifest.commit(|_| Ok::<_, siltstone_storage::Error>(state.clone()))?;
         }
         let cars = Cars::new(env.blobs.clone(), options.keys.clone());
+        let fetched = fetched(&env, &state)?;
         for segment in state.cars.live() {
-            cars.add(segment.id, segment.meta);
+            let location = match fetched.contains(&segment.id) {
+                true => Location::File,
+                false => segment.meta.location,
+            };
+            cars.add(
+                segment.id,
+                CarMeta {
+                    location,
+                    ..segment.meta
+                },
+            );
         }
         // Nobody reads yet, so nobody holds what is replaced.
         let retired: BTreeSet<CarId> = state.retired.keys().copied().collect();
@@ -201,6 +212,22 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
     Ok(found)
 }
 
+/// The CARs of which the state says that they are in a remote, and that were fetched since.
+fn fetched(env: &Env, state: &State) -> Result<BTreeSet<CarId>> {
+    let live = state.cars.live().iter();
+    let away = live.filter(|car| car.meta.location == Location::Away);
+    let away: BTreeMap<CarId, u64> = away.map(|car| (car.id, car.meta.bytes)).collect();
+    if away.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let blobs = env.blobs.list("car/")?.into_iter();
+    let whole = blobs.filter_map(|blob| {
+        let id = car_of_name(&blob.name)?;
+        (away.get(&id) == Some(&blob.size)).then_some(id)
+    });
+    Ok(whole.collect())
+}
+
 /// Every CAR that an edit says is in its body is.
 fn fits(edit: &Edit, body: u64) -> Result<(), String> {
     for car in &edit.appended {
@@ -237,6 +264,11 @@ fn sweep(
     };
     for blob in env.blobs.list("car/")? {
         if car_of_name(&blob.name).is_some_and(|id| !live.contains(&id)) {
+            delete(&blob.name)?;
+        }
+    }
+    for blob in env.blobs.list("away/")? {
+        if car_of_tail(&blob.name).is_some_and(|id| !live.contains(&id)) {
             delete(&blob.name)?;
         }
     }

@@ -188,6 +188,7 @@ impl Opening {
     ) -> Result<T> {
         let db = session.writer()?;
         let ledger = db.ledgers().open(name, self.options()?)?;
+        sync::attach_places(&ledger)?;
         closing(&db, &ledger, work)
     }
 
@@ -200,6 +201,7 @@ impl Opening {
     ) -> Result<T> {
         let db = session.create(KeyspaceOptions::default())?;
         let ledger = db.ledgers().open_or_create(name, self.options()?)?;
+        sync::attach_places(&ledger)?;
         closing(&db, &ledger, work)
     }
 }

@@ -30,8 +30,10 @@ pub(super) fn repair(args: &RepairArgs, opening: &Opening, session: &mut Session
     let from = args.from.as_deref().map(open).transpose()?;
     let mut away = Vec::new();
     let report = opening.with(&args.name, session, |ledger: &Ledger| {
-        for (_, place) in ledger.places().into_iter().filter(|_| from.is_none()) {
+        let attached: Vec<String> = ledger.remotes().iter().map(|at| at.name().into()).collect();
+        for (name, place) in ledger.places().into_iter().filter(|_| from.is_none()) {
             match open(&place) {
+                Ok(_) if attached.contains(&name) => {}
                 Ok(remote) => drop(ledger.attach(remote).map_err(failed)?),
                 // Another one may have what is needed.
                 Err(error) => away.push(format!("{place} cannot be asked: {error}")),

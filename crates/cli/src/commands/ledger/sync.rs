@@ -7,11 +7,11 @@ use crate::object::{Object, hex};
 use crate::progress::{self, Unit};
 use crate::session::Session;
 use crate::units::{bytes, plural};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use siltstone::Location;
 use siltstone::ledger::block::sha256;
-use siltstone::ledger::{Ledger, Phase, Progress, Remote, SyncReport};
+use siltstone::ledger::{Fetch, Ledger, Phase, Progress, Remote, SyncReport};
 use siltstone_storage::{Blobs, SystemRng, probe_put_if_absent};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +26,31 @@ pub(super) struct SyncArgs {
     /// Go on: exchange again every so often, until interrupted
     #[arg(long, value_name = "TIME", value_parser = crate::units::parse_duration, num_args = 0..=1, default_missing_value = "5s")]
     follow: Option<Duration>,
+    /// How much comes here: all, or on-demand: heads first, large archives when a read needs them. Kept for
+    /// the next time [default: as before; the first time all]
+    #[arg(long, value_name = "WHAT")]
+    fetch: Option<Wanted>,
     /// Archives that nobody names any more stay this long
     #[arg(long, value_name = "TIME", value_parser = crate::units::parse_duration, default_value = "1h")]
     grace: Duration,
+}
+
+/// How much of a remote comes here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wanted {
+    /// Everything
+    All,
+    /// Large archives when a read needs them
+    OnDemand,
+}
+
+impl From<Wanted> for Fetch {
+    fn from(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::All => Self::All,
+            Wanted::OnDemand => Self::OnDemand,
+        }
+    }
 }
 
 pub(super) fn sync(args: &SyncArgs, opening: &Opening, session: &mut Session) -> Result<()> {
@@ -39,7 +61,10 @@ pub(super) fn sync(args: &SyncArgs, opening: &Opening, session: &mut Session) ->
     if location.folder().is_none() {
         probe_put_if_absent(&*blobs, &SystemRng)?;
     }
-    let remote = remote_at(&location, blobs, shown).grace(args.grace);
+    let mut remote = remote_at(&location, blobs, shown).grace(args.grace);
+    if let Some(wanted) = args.fetch {
+        remote = remote.fetch(wanted.into());
+    }
     let db = session.create(siltstone::KeyspaceOptions::default())?;
     let ledger: Ledger = db
         .ledgers()
@@ -98,6 +123,22 @@ pub(super) fn remote_at(location: &Location, blobs: Arc<dyn Blobs>, bar: Progres
             bar.set_length(progress.of_cars as u64);
             bar.set_position(progress.cars as u64);
         })
+}
+
+/// Attaches the places that it was synced with and that can be reached, when archives are only there.
+pub(super) fn attach_places(ledger: &Ledger) -> Result<()> {
+    if ledger.stats().away_cars == 0 {
+        return Ok(());
+    }
+    for (_, place) in ledger.places() {
+        let location = Location::parse(&place)?;
+        // What is read from one that is away says so.
+        if let Ok(blobs) = location.blobs() {
+            let remote = remote_at(&location, blobs, ProgressBar::hidden());
+            ledger.attach(remote).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_news(report: &SyncReport) -> bool {

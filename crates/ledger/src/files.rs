@@ -100,6 +100,18 @@ impl Ledger {
         done
     }
 
+    /// Bytes of the file that a link names; `None` when it names something else.
+    ///
+    /// # Errors
+    /// [`Error::MissingBlock`] when what it names is not here; the store's.
+    pub fn file_size(&self, file: &FileRef) -> Result<Option<u64>> {
+        if file.cid.codec() != Codec::DAG_CBOR {
+            return Ok(None);
+        }
+        let list = self.core().store.block(&file.cid)?;
+        Ok(decode(&list).ok().map(|(size, _)| size))
+    }
+
     /// Opens a file.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! `siltstone ledger`: local-first ledgers of content-addressed documents. A file for each kind of
 //! command.
 
+mod file;
 mod keys;
 mod query;
 mod read;
@@ -34,6 +35,7 @@ Examples:
   siltstone ledger all notes --prefix s
   siltstone ledger query notes grain --from 0.1 --limit 10
   siltstone ledger history notes sand
+  siltstone ledger file put notes sand photo.jpg
   siltstone ledger compact notes
   siltstone ledger verify notes
   siltstone ledger sync notes ../shared/notes
@@ -127,6 +129,9 @@ enum LedgerCommand {
         /// The ledger
         name: String,
     },
+    /// Put, get and list files that documents link to
+    #[command(subcommand)]
+    File(file::FileCommand),
     /// Make, show and rotate key rings
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -162,6 +167,7 @@ pub(crate) fn run(args: &LedgerArgs, session: &mut Session) -> Result<()> {
                 Object::default().field("dropped", name)
             })
         }
+        LedgerCommand::File(command) => file::run(command, opening, session),
         LedgerCommand::Keys(command) => keys::run(command, opening, session),
     }
 }

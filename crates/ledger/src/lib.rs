@@ -16,6 +16,7 @@ pub mod crypto;
 mod document;
 pub mod error;
 mod files;
+mod held;
 mod ledger;
 pub mod merge;
 mod names;
@@ -44,6 +45,7 @@ pub use compaction::{
 pub use document::{Document, ID_FIELD};
 pub use error::{Error, Result};
 pub use files::{FILE_BLOCK_BYTES, FileReader, FileRef};
+pub use held::{CopyStats, Held, HeldReport};
 pub use ledger::{BulkWrite, Ledger, MAX_BULK, Meta, Written};
 pub use options::{Background, Options};
 pub use prune::{Keep, PruneReport};

@@ -196,19 +196,26 @@ fn verify_car(store: &Store, car: &Arc<OpenCar>, report: &mut VerifyReport) -> R
     let bytes = store.cars.read_anew(car)?;
     report.cars += 1;
     report.car_bytes += bytes.len() as u64;
-    if !car.id.matches(&bytes) {
+    report.blocks += check_bytes(&car.id, bytes)?;
+    Ok(())
+}
+
+/// Checks the bytes of a CAR, whole and block by block; how many blocks there are.
+pub(crate) fn check_bytes(id: &CarId, bytes: Bytes) -> Result<u64> {
+    if !id.matches(&bytes) {
         let which = broken_block(&bytes);
         return Err(Error::corrupt(
-            format!("CAR {}", car.id),
+            format!("CAR {id}"),
             format!("its bytes do not have the hash of its name{which}"),
         ));
     }
+    let mut blocks = 0;
     for frame in Frames::new(bytes)? {
         let frame = frame?;
         frame.block.cid.check(&frame.block.bytes)?;
-        report.blocks += 1;
+        blocks += 1;
     }
-    Ok(())
+    Ok(blocks)
 }
 
 /// Which block of a damaged CAR it is, as far as it can be said.

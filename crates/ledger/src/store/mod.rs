@@ -24,12 +24,15 @@ pub use car_ref::{CarId, CarMeta, Location};
 pub(crate) use car_ref::{car_name, car_of_name, tail_name};
 pub(crate) use cars::{Cars, OpenCar, Origin, RAW_CID, check_index};
 pub(crate) use core::{Here, NewCar, Store, pack};
-pub(crate) use journal::Journal;
 pub use journal::Position;
 pub(crate) use journal::frame::checksum;
+pub(crate) use journal::{Journal, journal_name};
 pub use open::OpenStats;
+pub(crate) use open::read_state;
 pub use redirects::RedirectFile;
-pub(crate) use redirects::{add as add_redirects, load as load_redirects};
+pub(crate) use redirects::{
+    add as add_redirects, decode as decode_redirects, load as load_redirects,
+};
 pub use scope::ScopedBlobs;
 pub(crate) use siltstone_storage::Segment;
 pub use state::{Edit, Floor, State};

@@ -34,6 +34,8 @@ struct Replayed {
     state: State,
     edits: u64,
     torn: u64,
+    /// A journal file that was created by a process that died before its first record.
+    blank: Option<u64>,
     /// Journal files that are there.
     files: BTreeSet<u64>,
     /// The number of the next one.
@@ -58,13 +60,20 @@ impl Store {
                 ..State::default()
             }
         })?;
-        let mut replayed = apply_journal(&env, manifest.current().state.clone())?;
+        let replay = || -> Result<Replayed> {
+            let replayed = apply_journal(&env, manifest.current().state.clone())?;
+            if let Some(number) = replayed.blank {
+                env.blobs.delete(&journal_name(number))?;
+            }
+            Ok(replayed)
+        };
+        let mut replayed = replay()?;
         let (epoch, bytes) = (manifest.epoch(), options.journal_bytes);
         let mut journal = Journal::new(env.clone(), epoch, replayed.next, bytes);
         if !env.blobs.can_append() {
             while !journal.fence()? {
                 // A writer that is being replaced was quicker.
-                replayed = apply_journal(&env, manifest.current().state.clone())?;
+                replayed = replay()?;
                 journal = Journal::new(env.clone(), epoch, replayed.next, bytes);
             }
             let newest = manifest.refresh()?;
@@ -136,6 +145,27 @@ impl Store {
     }
 }
 
+/// The state of a ledger as its files say it, without opening it; `None` when there is none. Somebody may
+/// be writing it meanwhile.
+pub(crate) fn read_state(env: &Env) -> Result<Option<State>> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let unused = State::default;
+        let manifest = match ManifestStore::<State>::open(env.clone(), Role::Reader, unused) {
+            Err(error) if error.is_not_found() && attempts < 4 => continue,
+            Err(error) if error.is_not_found() => return Ok(None),
+            other => other?,
+        };
+        // A journal that grows or goes while it is read may look damaged.
+        match apply_journal(env, manifest.current().state.clone()) {
+            Ok(replayed) => return Ok(Some(replayed.state)),
+            Err(_) if attempts < 4 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Applies the records from the state's position on.
 fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
     let blobs = &*env.blobs;
@@ -144,6 +174,7 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
     let mut found = Replayed {
         edits: 0,
         torn: 0,
+        blank: None,
         next: files
             .last()
             .map_or(from.number, |last| (last + 1).max(from.number)),
@@ -172,8 +203,7 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
                     name, 0, what,
                 )));
             }
-            // Created by a process that died before its first record.
-            blobs.delete(&name)?;
+            found.blank = Some(number);
             found.files.remove(&number);
             found.next = number;
             continue;

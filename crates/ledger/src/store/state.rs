@@ -231,6 +231,28 @@ impl State {
         Ok(())
     }
 
+    /// The state as it is where every CAR is a file of its own: nothing is replaced, no journal is there,
+    /// and no index, which each store builds for itself.
+    pub(crate) fn in_files(mut self) -> Self {
+        let retired: Vec<CarId> = self.cars.retired().copied().collect();
+        self.cars.remove_retired(&retired);
+        let moved = self
+            .cars
+            .capture(|car| matches!(car.meta.location, Location::Journal { .. }));
+        let moved = self
+            .cars
+            .relabel(&moved, |meta| meta.location = Location::File);
+        moved.expect("what was captured just now is live");
+        self.retired.clear();
+        self.cuts.clear();
+        self.notes.retain(|key, _| !key.starts_with("index/"));
+        self.journal = Position {
+            number: 1,
+            offset: 0,
+        };
+        self
+    }
+
     /// The journal files in which CARs lie that are live, or replaced and not among `deleted`.
     pub fn journals_in_use(&self, deleted: &BTreeSet<CarId>) -> BTreeSet<u64> {
         let live = self.cars.live().iter().map(|segment| &segment.meta);

@@ -151,6 +151,8 @@ impl Repair<'_> {
                 ..car.meta
             };
             store.cars.renew(car.id, meta);
+            // Its index may be of damaged bytes.
+            store.cache.forget(&car.id);
             // A compaction may have replaced it meanwhile.
             store.delete_unlisted(&[car.id]);
             return Ok(Some(Mended {

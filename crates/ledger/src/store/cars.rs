@@ -1,12 +1,14 @@
 //! The CARs that blocks are read from: the live ones, and replaced ones that somebody may still read.
 //!
 //! A block is found through the index at the end of its CAR. The indexes of small CARs (commits,
-//! mostly) are read once, when a block is first looked for, into one table; large CARs keep their index
-//! in pages of which a lookup reads one. Nothing is read before a block is asked for.
+//! mostly) are read when a block is first looked for: a [`Table`] says which of them to look into again, and
+//! the cache holds them as long as there is room. Large CARs keep their index in pages of which a lookup
+//! reads one. Nothing is read before a block is asked for.
 
 use super::cache::{BlockCache, HashAddresses, Slot};
 use super::car_ref::{CarId, CarMeta, Location, car_name, tail_name};
 use super::journal::journal_name;
+use super::table::Table;
 use crate::block::{Block, Cid, Codec};
 use crate::car::{CarIndex, IndexPage, Location as Place, Lookup};
 use crate::crypto::{KeyRing, key_of};
@@ -32,14 +34,22 @@ pub(crate) struct OpenCar {
     index: OnceLock<Arc<CarIndex>>,
 }
 
-type Table = HashMap<Cid, (Arc<OpenCar>, Place), HashAddresses>;
+impl OpenCar {
+    pub(super) fn new(id: CarId, meta: CarMeta) -> Self {
+        Self {
+            id,
+            meta,
+            index: OnceLock::new(),
+        }
+    }
+}
 
 type Paged = Arc<Vec<Arc<OpenCar>>>;
 
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<CarId, Arc<OpenCar>, HashAddresses>,
-    /// The blocks of the small CARs whose index was read.
+    /// The small CARs whose index was read.
     table: Table,
     /// CARs whose index was not read yet.
     unread: Vec<Arc<OpenCar>>,
@@ -106,11 +116,7 @@ impl Cars {
 
     /// Blocks may be read from this CAR from now on.
     pub(crate) fn add(&self, id: CarId, meta: CarMeta) {
-        let car = Arc::new(OpenCar {
-            id,
-            meta,
-            index: OnceLock::new(),
-        });
+        let car = Arc::new(OpenCar::new(id, meta));
         let mut known = self.known.write();
         known.by_id.insert(id, car.clone());
         known.unread.push(car);
@@ -124,44 +130,29 @@ impl Cars {
         if !known.by_id.contains_key(&id) {
             return;
         }
-        let car = Arc::new(OpenCar {
-            id,
-            meta,
-            index: OnceLock::new(),
-        });
+        let car = Arc::new(OpenCar::new(id, meta));
         known.by_id.insert(id, car.clone());
         self.files.remove(&FileKey::Car(id));
-        known.table.retain(|_, (other, _)| other.id != id);
+        known.table.remove(|other| *other == id);
         Arc::make_mut(&mut known.paged).retain(|other| other.id != id);
         Arc::make_mut(&mut known.away).retain(|other| other.id != id);
         known.unread.retain(|other| other.id != id);
         known.unread.push(car);
     }
 
-    /// Nobody reads from these CARs any more. Other CARs may hold the same blocks, and the table names
-    /// one for each: if it named one of these, the others' indexes are read again when they are needed.
+    /// Nobody reads from these CARs any more.
     pub(crate) fn remove(&self, ids: &[CarId]) {
         let mut known = self.known.write();
-        for id in ids {
-            known.by_id.remove(id);
-            self.files.remove(&FileKey::Car(*id));
-            self.files.remove(&FileKey::Tail(*id));
+        let ids: HashSet<&CarId, HashAddresses> = ids.iter().collect();
+        for id in &ids {
+            known.by_id.remove(*id);
+            self.files.remove(&FileKey::Car(**id));
+            self.files.remove(&FileKey::Tail(**id));
         }
-        let gone = |car: &Arc<OpenCar>| ids.contains(&car.id);
-        known.unread.retain(|car| !gone(car));
-        Arc::make_mut(&mut known.paged).retain(|car| !gone(car));
-        Arc::make_mut(&mut known.away).retain(|car| !gone(car));
-        let (by_id, before) = (std::mem::take(&mut known.by_id), known.table.len());
-        known
-            .table
-            .retain(|_, (car, _)| by_id.contains_key(&car.id));
-        known.by_id = by_id;
-        if known.table.len() < before {
-            let large = known.paged.iter().chain(known.away.iter());
-            let paged: HashSet<CarId> = large.map(|car| car.id).collect();
-            let small = known.by_id.values().filter(|car| !paged.contains(&car.id));
-            known.unread = small.cloned().collect();
-        }
+        known.unread.retain(|car| !ids.contains(&car.id));
+        Arc::make_mut(&mut known.paged).retain(|car| !ids.contains(&car.id));
+        Arc::make_mut(&mut known.away).retain(|car| !ids.contains(&car.id));
+        known.table.remove(|id| ids.contains(id));
     }
 
     /// A CAR that blocks may be read from.
@@ -230,33 +221,56 @@ impl Cars {
 
     /// Where a block is.
     fn find(&self, cid: &Cid, cache: &BlockCache) -> Result<Option<(Arc<OpenCar>, Place)>> {
-        let (found, paged, all_read) = self.look(cid);
-        if found.is_some() {
-            return Ok(found);
-        }
-        if let Some(found) = self.find_in_pages(&paged, cid, cache)? {
-            return Ok(Some(found));
-        }
-        if !all_read {
-            self.read_indexes()?;
-            let (found, paged, _) = self.look(cid);
-            if found.is_some() {
-                return Ok(found);
+        loop {
+            let (small, paged, all_read) = {
+                let known = self.known.read();
+                let all_read = known.unread.is_empty();
+                (known.table.holders(cid), known.paged.clone(), all_read)
+            };
+            match self.find_in_small(&small, cid, cache) {
+                // Replaced and deleted meanwhile: what replaced it is known now.
+                Err(Error::Storage(gone))
+                    if gone.is_not_found()
+                        && small.iter().any(|car| self.get(&car.id).is_none()) =>
+                {
+                    continue;
+                }
+                Ok(None) => {}
+                found => return found,
             }
             if let Some(found) = self.find_in_pages(&paged, cid, cache)? {
                 return Ok(Some(found));
             }
+            if all_read {
+                let away = self.known.read().away.clone();
+                return self.find_in_pages(&away, cid, cache);
+            }
+            self.read_indexes(cache)?;
         }
-        let away = self.known.read().away.clone();
-        self.find_in_pages(&away, cid, cache)
     }
 
-    fn look(&self, cid: &Cid) -> (Option<(Arc<OpenCar>, Place)>, Paged, bool) {
-        let known = self.known.read();
-        match known.table.get(cid) {
-            Some(found) => (Some(found.clone()), Paged::default(), true),
-            None => (None, known.paged.clone(), known.unread.is_empty()),
+    /// Looks into the indexes of small CARs, which the cache holds.
+    fn find_in_small(
+        &self,
+        cars: &[Arc<OpenCar>],
+        cid: &Cid,
+        cache: &BlockCache,
+    ) -> Result<Option<(Arc<OpenCar>, Place)>> {
+        for car in cars {
+            // Under the CAR's own address, which no block has.
+            let index = match cache.get(&car.id) {
+                Some(Slot::Index(index)) => index,
+                _ => {
+                    let index = self.index(car)?;
+                    cache.insert(car.id, Slot::Index(index.clone()));
+                    index
+                }
+            };
+            if let Lookup::At(place) = index.lookup(cid) {
+                return Ok(Some((car.clone(), place)));
+            }
         }
+        Ok(None)
     }
 
     /// Newest first: what is looked for is mostly young.
@@ -310,7 +324,7 @@ impl Cars {
     }
 
     /// Reads the indexes that were not read yet.
-    fn read_indexes(&self) -> Result<()> {
+    fn read_indexes(&self, cache: &BlockCache) -> Result<()> {
         let _one_at_a_time = self.reading.lock();
         let unread = self.known.read().unread.clone();
         let mut read = Vec::with_capacity(unread.len());
@@ -337,10 +351,9 @@ impl Cars {
                 let _ = car.index.set(index);
                 Arc::make_mut(&mut known.away).push(car);
             } else if index.pages().next().is_none() {
-                let places = index
-                    .entries()
-                    .map(|place| (place.cid, (car.clone(), place)));
-                known.table.extend(places);
+                let blocks = index.entries().map(|place| place.cid);
+                known.table.add(car.clone(), blocks);
+                cache.insert(car.id, Slot::Index(index.clone()));
             } else {
                 let _ = car.index.set(index);
                 Arc::make_mut(&mut known.paged).push(car);
@@ -349,17 +362,15 @@ impl Cars {
         Ok(())
     }
 
-    /// Takes note of the places of a CAR that was just written, so that its index need not be read.
-    pub(crate) fn note_places(&self, id: &CarId, places: impl IntoIterator<Item = Place>) {
+    /// Takes note of the index of a small CAR that was just written, so that it need not be read.
+    pub(crate) fn note_index(&self, id: &CarId, index: CarIndex, cache: &BlockCache) {
         let mut known = self.known.write();
         let Some(car) = known.by_id.get(id).cloned() else {
             return;
         };
         known.unread.retain(|other| other.id != *id);
-        let places = places
-            .into_iter()
-            .map(|place| (place.cid, (car.clone(), place)));
-        known.table.extend(places);
+        known.table.add(car, index.entries().map(|place| place.cid));
+        cache.insert(*id, Slot::Index(Arc::new(index)));
     }
 
     /// The index of a CAR.
@@ -500,12 +511,7 @@ impl Cars {
         let framed = tail.read(at, len, Wait::Allowed)?;
         check_index(&place, car.meta.sealed, &framed)?;
         if !car.meta.sealed || self.keys.is_some() {
-            let fresh = OpenCar {
-                id: car.id,
-                meta: car.meta,
-                index: OnceLock::new(),
-            };
-            self.places(&fresh)?;
+            self.places(&OpenCar::new(car.id, car.meta))?;
         }
         Ok(())
     }

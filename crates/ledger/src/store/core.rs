@@ -149,7 +149,7 @@ impl Store {
             }
         }
         for new in cars {
-            self.note_places(new);
+            self.note_index(new);
         }
         publish(&log.state);
         Ok(())
@@ -191,9 +191,10 @@ impl Store {
     }
 
     /// The index of a small CAR that was just written is at hand.
-    fn note_places(&self, new: &NewCar) {
+    fn note_index(&self, new: &NewCar) {
         let Some(bytes) = &new.bytes else { return };
-        let index = bytes.slice(new.car.index_offset as usize..);
+        // A copy: a slice would keep the whole CAR in memory.
+        let index = Bytes::copy_from_slice(&bytes[new.car.index_offset as usize..]);
         let index = match new.sealed {
             true => match self.cars.unseal(&"a new CAR", &index) {
                 Ok(block) => block.bytes,
@@ -204,7 +205,7 @@ impl Store {
         if let Ok(index) = CarIndex::decode(&index)
             && index.pages().next().is_none()
         {
-            self.cars.note_places(&new.car.cid, index.entries());
+            self.cars.note_index(&new.car.cid, index, &self.cache);
         }
     }
 

@@ -17,6 +17,7 @@ mod open;
 mod redirects;
 mod scope;
 mod state;
+mod table;
 mod upkeep;
 
 pub(crate) use cache::{HashAddresses, Slot};

@@ -279,3 +279,121 @@ fn copies_sync_through_a_folder_and_an_encrypted_one_shows_nothing_there() {
     a.run(&["ledger", "sync", "notes", "s3://"])
         .fails(2, &["s3://"]);
 }
+
+#[test]
+fn what_a_disk_lost_is_repaired_from_where_the_ledger_was_synced() {
+    let db = Db::new();
+    let shared = db.path("shared");
+    let shared = shared.to_str().unwrap();
+    let lines: String = (0..50).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+    db.feed(&["ledger", "put", "log", "--bulk", "10"], lines.as_bytes())
+        .ok();
+    db.run(&["ledger", "compact", "log"]).ok();
+    let all = db.run(&["ledger", "all", "log"]).ok().out;
+    // Nothing wrong, nowhere to ask.
+    db.run(&["ledger", "repair", "log"])
+        .ok()
+        .notes(&["nothing wrong"]);
+    let car = db
+        .files("ledger/log/car")
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|extension| extension == "car"))
+        .unwrap();
+    let good = fs::read(&car).unwrap();
+    fs::remove_file(&car).unwrap();
+    db.run(&["ledger", "repair", "log"])
+        .fails(4, &["left in ledger log", "--from"]);
+    fs::write(&car, &good).unwrap();
+    db.run(&["ledger", "sync", "log", shared]).ok();
+    fs::write(&car, &good[..good.len() / 2]).unwrap();
+    db.run(&["ledger", "verify", "log"]).code(4);
+    let repaired = db.run(&["ledger", "repair", "log", "--json"]).ok();
+    let report = &repaired.objects()[0];
+    let name = car.file_stem().unwrap().to_str().unwrap();
+    assert_eq!(report["mended"][0]["car"], name);
+    assert_eq!(report["fetched_bytes"], good.len());
+    assert_eq!(report["problems"].as_array().unwrap().len(), 0);
+    assert_eq!(fs::read(&car).unwrap(), good);
+    db.run(&["ledger", "verify", "log"]).ok();
+    assert_eq!(db.run(&["ledger", "all", "log"]).ok().out, all);
+    // By name; and what is not there is not made.
+    fs::remove_file(&car).unwrap();
+    let nowhere = db.path("nowhere");
+    db.run(&[
+        "ledger",
+        "repair",
+        "log",
+        "--from",
+        nowhere.to_str().unwrap(),
+    ])
+    .code(1);
+    assert!(!nowhere.exists());
+    db.run(&["ledger", "repair", "log", "--from", shared])
+        .ok()
+        .says(&format!("mended {name}\n"))
+        .notes(&["1 archive mended"]);
+    // The place is away: it says so, and changes nothing.
+    fs::remove_file(&car).unwrap();
+    fs::rename(shared, db.path("elsewhere")).unwrap();
+    db.run(&["ledger", "repair", "log"])
+        .notes(&["cannot be asked", shared])
+        .fails(4, &["left in ledger log"]);
+    assert!(!std::path::Path::new(shared).exists());
+}
+
+#[test]
+fn a_copy_on_demand_fetches_what_is_read_and_says_what_it_cannot_reach() {
+    let (a, b) = (Db::new(), Db::new());
+    let shared = a.path("shared");
+    let shared = shared.to_str().unwrap();
+    let filler: String = (0..900)
+        .map(|n| char::from(b'a' + (n % 26) as u8))
+        .collect();
+    let lines: String = (0..4000)
+        .map(|n| format!("{{\"_id\": \"d{n:04}\", \"n\": {n}, \"text\": \"{n}{filler}\"}}\n"))
+        .collect();
+    a.feed(&["ledger", "put", "log"], lines.as_bytes()).ok();
+    a.run(&["ledger", "sync", "log", shared]).ok();
+    let sync = ["ledger", "sync", "log", shared, "--fetch", "on-demand"];
+    b.run(&sync).ok();
+    let away = || {
+        let stats = b.run(&["ledger", "stats", "log", "--json"]).ok();
+        stats.objects()[0]["away_cars"].as_u64().unwrap()
+    };
+    let first = away();
+    assert!(first > 0);
+    b.run(&["ledger", "verify", "log"])
+        .ok()
+        .notes(&["in a remote only", "nothing wrong"]);
+    assert_eq!(away(), first);
+    // A process of its own each: it fetches by itself, and what it fetched stays.
+    let read = |id: &str| b.run(&["ledger", "get", "log", id]);
+    assert_eq!(read("d0001").ok().objects()[0]["n"], 1);
+    let second = away();
+    assert!(second < first);
+    let elsewhere = a.path("elsewhere");
+    fs::rename(shared, &elsewhere).unwrap();
+    assert_eq!(read("d0001").ok().objects()[0]["n"], 1);
+    let ids: Vec<String> = (0..4000).step_by(333).map(|n| format!("d{n:04}")).collect();
+    let refused = ids
+        .iter()
+        .map(|id| read(id))
+        .filter(|ran| ran.code != Some(0));
+    let refused: Vec<_> = refused.collect();
+    assert!(!refused.is_empty());
+    for ran in refused {
+        ran.fails(1, &["in a remote only"]);
+    }
+    b.run(&["ledger", "all", "log"])
+        .fails(1, &["in a remote only"]);
+    fs::rename(&elsewhere, shared).unwrap();
+    // The choice is kept, until another is made.
+    b.run(&["ledger", "sync", "log", shared]).ok();
+    assert_eq!(away(), second);
+    b.run(&["ledger", "sync", "log", shared, "--fetch", "all"])
+        .ok();
+    assert_eq!(away(), 0);
+    fs::remove_dir_all(shared).unwrap();
+    let all = ["ledger", "all", "log"];
+    assert_eq!(b.run(&all).ok().out, a.run(&all).ok().out);
+}

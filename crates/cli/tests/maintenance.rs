@@ -349,3 +349,88 @@ fn help_and_completions_are_complete() {
     }
     assert!(run(&["--version"]).starts_with("siltstone "));
 }
+
+#[test]
+fn backups_clones_and_verify_include_the_ledgers() {
+    let db = Db::with(&["a"]);
+    let path = |name: &str| db.path(name).to_string_lossy().into_owned();
+    let (repository, cloned) = (path("backups"), path("cloned"));
+    let at = |url: &str, args: &[&str]| {
+        let mut command = command();
+        command.args(["--db", url]).args(args);
+        common::Ran::of(command.output().unwrap())
+    };
+    let put = |url: &str, ledger: &str, id: &str| {
+        at(url, &["ledger", "put", ledger, id, "{\"n\": 1}"]).ok();
+    };
+    let ids = |url: &str, ledger: &str| at(url, &["ledger", "all", ledger, "--ids"]).ok().out;
+    let here = db.url();
+    let keys = path("keys.json");
+    db.run(&["ledger", "new", "vault", "--keys", &keys]).ok();
+    let secret = ["ledger", "put", "vault", "secret", "{}", "--keys", &keys];
+    db.run(&secret).ok();
+    put(&here, "notes", "one");
+    db.run(&["ledger", "compact", "notes"]).ok();
+    put(&here, "notes", "two");
+    // A backup asks for no key.
+    db.run(&["backup", "create", &repository]).ok();
+    put(&here, "notes", "three");
+    db.run(&["ledger", "compact", "notes"]).ok();
+    put(&here, "more", "four");
+    db.run(&["backup", "create", &repository]).ok();
+    db.run(&["backup", "verify", &repository])
+        .ok()
+        .notes(&["all is well"]);
+    db.run(&["verify"]).ok().notes(&["3 ledgers with"]);
+    let verified = db.run(&["verify", "--json"]).ok().objects().remove(0);
+    assert_eq!(verified["ledgers"], 3);
+    for (number, notes) in [("1", "one\ntwo\n"), ("2", "one\nthree\ntwo\n")] {
+        let to = path(&format!("restored{number}"));
+        db.run(&["backup", "restore", &repository, &to, "--backup", number])
+            .ok();
+        assert_eq!(ids(&to, "notes"), notes);
+        let names = if number == "1" {
+            "notes\nvault\n"
+        } else {
+            "more\nnotes\nvault\n"
+        };
+        assert_eq!(at(&to, &["ledger", "names"]).ok().out, names);
+        at(&to, &["ledger", "get", "vault", "secret", "--keys", &keys]).ok();
+        at(&to, &["verify"]).ok();
+        at(&to, &["get", "a"]).ok();
+        put(&to, "notes", "later");
+    }
+    // A place where ledgers are is no place for another database.
+    let to = path("restored1");
+    db.run(&["backup", "restore", &repository, &to]).code(1);
+    assert_eq!(ids(&to, "notes"), "later\none\ntwo\n");
+    db.run(&["clone", &cloned]).ok();
+    assert_eq!(ids(&cloned, "notes"), "one\nthree\ntwo\n");
+    put(&cloned, "notes", "apart");
+    assert_eq!(ids(&here, "notes"), "one\nthree\ntwo\n");
+    // A restore that fails leaves no ledgers behind.
+    let nowhere = path("nowhere");
+    db.run(&["backup", "restore", &repository, &nowhere, "--at", "999"])
+        .code(1);
+    db.run(&["backup", "restore", &repository, &nowhere]).ok();
+    assert_eq!(ids(&nowhere, "more"), "four\n");
+    db.run(&["backup", "remove", &repository, "1"]).ok();
+    db.run(&["backup", "verify", &repository]).ok();
+    // Damage is found by both, and is not backed up.
+    let damage = |folder: &str| {
+        let mut files = std::fs::read_dir(db.path(folder)).unwrap();
+        let car = files.next().unwrap().unwrap().path();
+        let mut bytes = std::fs::read(&car).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&car, bytes).unwrap();
+    };
+    damage("backups/ledger/notes/car");
+    let found = db.run(&["backup", "verify", &repository]).code(4).out;
+    assert!(found.contains("ledger notes"), "{found}");
+    damage("db/ledger/notes/car");
+    let found = db.run(&["verify"]).code(4).out;
+    assert!(found.contains("ledger notes"), "{found}");
+    db.run(&["backup", "create", &path("other")])
+        .fails(4, &["damaged"]);
+}

@@ -74,6 +74,21 @@ impl Core {
         self.view.read().clone()
     }
 
+    /// Reads the head's event again, if it could not be read when the ledger was opened.
+    pub(crate) fn look_again(&self) {
+        if self.view().unreadable.is_none() {
+            return;
+        }
+        // No write comes between.
+        let _journal = self.store.journal.lock();
+        let heads = self.view().heads.clone();
+        if let Some(head) = heads.first()
+            && let Ok(event) = crate::block::Blocks::event(&*self.store, head)
+        {
+            *self.view.write() = Arc::new(View::new(heads, Some(event)));
+        }
+    }
+
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> u64 {
         self.store.env.clock.now().0 / 1000

@@ -45,6 +45,14 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// It is in an archive that is in a remote only, and no remote gave it.
+    #[error("archive {car} is in a remote only: {why}")]
+    Away {
+        /// The archive.
+        car: Cid,
+        /// Why it cannot be had, and what to do.
+        why: String,
+    },
     /// What the caller holds has been overtaken.
     #[error("{what}; read again and retry")]
     Stale {

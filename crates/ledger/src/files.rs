@@ -100,6 +100,18 @@ impl Ledger {
         done
     }
 
+    /// Bytes of the file that a link names; `None` when it names something else.
+    ///
+    /// # Errors
+    /// [`Error::MissingBlock`] when what it names is not here; the store's.
+    pub fn file_size(&self, file: &FileRef) -> Result<Option<u64>> {
+        if file.cid.codec() != Codec::DAG_CBOR {
+            return Ok(None);
+        }
+        let list = self.core().store.block(&file.cid)?;
+        Ok(decode(&list).ok().map(|(size, _)| size))
+    }
+
     /// Opens a file.
     ///
     /// # Errors
@@ -199,13 +211,10 @@ impl Core {
 
     /// The blocks of files that a document names, and what else it links to.
     pub(crate) fn linked(&self, document: &[u8], into: &mut Vec<Cid>) -> Result<()> {
-        let mut links = Vec::new();
-        collect_links(&mut Reader::new(document), &mut links)
-            .map_err(|malformed| malformed.in_place("a document"))?;
-        for link in links {
+        for link in links(document)? {
             if link.codec() == Codec::DAG_CBOR {
                 match self.store.block(&link) {
-                    Ok(list) => into.extend(decode(&list).map(|(_, all)| all).unwrap_or_default()),
+                    Ok(list) => into.extend(file_blocks(&link, &list).unwrap_or_default()),
                     // A link may name what was never here.
                     Err(error) if error.is_missing_block() => {}
                     Err(error) => return Err(error),
@@ -215,6 +224,23 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// What a document links to, in its order.
+pub(crate) fn links(document: &[u8]) -> Result<Vec<Cid>> {
+    let mut links = Vec::new();
+    collect_links(&mut Reader::new(document), &mut links)
+        .map_err(|malformed| malformed.in_place("a document"))?;
+    Ok(links)
+}
+
+/// The blocks of the file that a link names; `None` when it names something else.
+pub(crate) fn file_blocks(link: &Cid, bytes: &[u8]) -> Option<Vec<Cid>> {
+    let is_list = link.codec() == Codec::DAG_CBOR;
+    is_list
+        .then(|| decode(bytes).ok())
+        .flatten()
+        .map(|(_, all)| all)
 }
 
 fn encode(size: u64, blocks: &[Cid]) -> Block {

@@ -128,6 +128,8 @@ impl Ledger {
             remotes: crate::remote::Remotes::default(),
             store,
         });
+        let origin = crate::remote::RemoteOrigin(Arc::downgrade(&core));
+        core.store.cars.set_origin(Box::new(origin));
         if kept.as_ref() != Some(&author) {
             core.set_note(AUTHOR, Some(author))?;
         }

@@ -64,9 +64,11 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Stale`] or [`Error::Pruned`] for a clock that is not here; [`Error::CompactionLost`]
-    /// when a merge or a compaction came between: nothing is changed, prune again.
+    /// when a merge or a compaction came between: nothing is changed, prune again; [`Error::Away`] while
+    /// an archive is in a remote only.
     pub fn prune(&self, keep: &Keep) -> Result<PruneReport> {
         let core = self.core();
+        core.check_all_here()?;
         let held = self.snapshot();
         let events = core.history_in_order(&held.view().heads)?;
         let Some(at) = core.boundary(&events, keep)? else {
@@ -98,6 +100,18 @@ impl Ledger {
 }
 
 impl Core {
+    /// Refuses to judge what is still needed while a part of it is in a remote only.
+    fn check_all_here(&self) -> Result<()> {
+        let live = self.store.log.lock().state.cars.live().to_vec();
+        match live.iter().find(|car| self.store.cars.is_away(&car.id)) {
+            Some(car) => Err(Error::Away {
+                car: car.id,
+                why: "a prune needs every archive here; sync with everything first".into(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// All events that are here, oldest first.
     fn history_in_order(&self, heads: &[Cid]) -> Result<Vec<Cid>> {
         let floor = self.store.log.lock().state.floor.clone();

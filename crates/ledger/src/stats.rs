@@ -13,6 +13,10 @@ pub struct Stats {
     pub cars: usize,
     /// Their bytes.
     pub car_bytes: u64,
+    /// Live CARs that are in a remote only.
+    pub away_cars: usize,
+    /// Their bytes.
+    pub away_bytes: u64,
     /// Replaced CARs that are still there, for a snapshot or until the next collection.
     pub replaced_cars: usize,
     /// Redirect files.
@@ -37,11 +41,15 @@ impl Ledger {
         let core = self.core();
         let log = core.store.log.lock();
         let state = &log.state;
+        let away = state.cars.live().iter();
+        let away = away.filter(|car| core.store.cars.is_away(&car.id));
         Stats {
             commits: state.counters.commits,
             compactions: state.counters.compactions,
             cars: state.cars.live().len(),
             car_bytes: state.cars.live().iter().map(|car| car.meta.bytes).sum(),
+            away_cars: away.clone().count(),
+            away_bytes: away.map(|car| car.meta.bytes).sum(),
             replaced_cars: state
                 .retired
                 .keys()

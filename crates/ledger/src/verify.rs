@@ -2,8 +2,8 @@
 //!
 //! *Without a key*: every file is read. CARs have the hash of their name, every block in them that of
 //! its address; manifests, journals and redirect files have their checksums. A flipped byte anywhere is
-//! found. *With the key*, or when nothing is encrypted: from the heads to every event, change, node and
-//! document, each is there and opens. Nothing comes from the cache.
+//! found. *With the key*, or when nothing is encrypted: from the heads to every event, change, node,
+//! document and block of a linked file, each is there and opens. Nothing comes from the cache.
 
 use crate::block::{Blocks, Cid};
 use crate::car::Frames;
@@ -11,9 +11,10 @@ use crate::clock::Siblings;
 use crate::core::Core;
 use crate::document::Document;
 use crate::error::{Error, Result};
+use crate::files::{file_blocks, links};
 use crate::ledger::Ledger;
 use crate::prolly::{Direction, KeyRange, Scan};
-use crate::store::{CarId, Floor, HashAddresses, OpenCar, State, Store, load_redirects};
+use crate::store::{CarId, Floor, HashAddresses, Location, OpenCar, State, Store, load_redirects};
 use bytes::Bytes;
 use siltstone_storage::decode_manifest;
 use std::collections::HashSet;
@@ -34,13 +35,39 @@ pub struct VerifyReport {
     pub events: u64,
     /// Documents reached, old versions among them.
     pub documents: u64,
+    /// Files that they link to and that are here, read to their ends.
+    pub linked_files: u64,
     /// Blocks reached that a prune dropped, as recorded.
     pub pruned: u64,
+    /// CARs that are in a remote only: of those the index was read, and nothing was fetched.
+    pub away: u64,
+    /// Blocks in them that were met. What they lead to was not looked at.
+    pub away_blocks: u64,
     /// Everything that is wrong, each with its place. Empty: all is well.
     pub problems: Vec<Error>,
+    /// The live CARs among it: what [`Ledger::repair`] fetches.
+    pub damaged: Vec<CarId>,
+    /// Blocks that something names and that no CAR here holds.
+    pub missing: Vec<Cid>,
+    /// Journal files among it.
+    pub(crate) journals: Vec<u64>,
+    /// True when a manifest is among it.
+    pub(crate) manifest: bool,
 }
 
 impl VerifyReport {
+    fn add(&mut self, error: Error) {
+        match &error {
+            Error::Away { .. } => {
+                self.away_blocks += 1;
+                return;
+            }
+            Error::MissingBlock { cid } => self.missing.push(*cid),
+            _ => {}
+        }
+        self.problems.push(error);
+    }
+
     /// The first problem, as an error.
     ///
     /// # Errors
@@ -89,7 +116,7 @@ fn note<T>(report: &mut VerifyReport, result: Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(error) => {
-            report.problems.push(error);
+            report.add(error);
             None
         }
     }
@@ -103,8 +130,10 @@ fn verify_files(store: &Store, report: &mut VerifyReport) -> Result<()> {
             Err(error) if error.is_not_found() => continue,
             other => other?,
         };
-        let decoded = decode_manifest::<State>(&blob.name, &bytes);
-        note(report, decoded.map_err(Error::from));
+        if let Err(error) = decode_manifest::<State>(&blob.name, &bytes) {
+            report.problems.push(error.into());
+            report.manifest = true;
+        }
         report.files += 1;
     }
     let (live, redirects, journals) = {
@@ -128,6 +157,7 @@ fn verify_files(store: &Store, report: &mut VerifyReport) -> Result<()> {
         match store.verify_journal(number) {
             Err(error) if store.log.lock().journals.contains(&number) => {
                 report.problems.push(error);
+                report.journals.push(number);
             }
             _ => report.files += 1,
         }
@@ -136,14 +166,28 @@ fn verify_files(store: &Store, report: &mut VerifyReport) -> Result<()> {
         let Some(car) = store.cars.get(&id) else {
             continue;
         };
-        let checked = verify_car(store, &car, report);
+        let checked = match car.meta.location {
+            Location::Away => verify_tail(store, &car, report),
+            _ => verify_car(store, &car, report),
+        };
         match checked {
             // Replaced and deleted meanwhile.
             Err(_) if store.cars.get(&id).is_none() => {}
-            Err(error) => report.problems.push(error),
+            Err(error) => {
+                report.problems.push(error);
+                report.damaged.push(id);
+            }
             Ok(()) => {}
         }
     }
+    Ok(())
+}
+
+/// The index of a CAR that is in a remote only.
+fn verify_tail(store: &Store, car: &Arc<OpenCar>, report: &mut VerifyReport) -> Result<()> {
+    store.cars.check_tail(car)?;
+    report.away += 1;
+    report.files += 1;
     Ok(())
 }
 
@@ -152,19 +196,26 @@ fn verify_car(store: &Store, car: &Arc<OpenCar>, report: &mut VerifyReport) -> R
     let bytes = store.cars.read_anew(car)?;
     report.cars += 1;
     report.car_bytes += bytes.len() as u64;
-    if !car.id.matches(&bytes) {
+    report.blocks += check_bytes(&car.id, bytes)?;
+    Ok(())
+}
+
+/// Checks the bytes of a CAR, whole and block by block; how many blocks there are.
+pub(crate) fn check_bytes(id: &CarId, bytes: Bytes) -> Result<u64> {
+    if !id.matches(&bytes) {
         let which = broken_block(&bytes);
         return Err(Error::corrupt(
-            format!("CAR {}", car.id),
+            format!("CAR {id}"),
             format!("its bytes do not have the hash of its name{which}"),
         ));
     }
+    let mut blocks = 0;
     for frame in Frames::new(bytes)? {
         let frame = frame?;
         frame.block.cid.check(&frame.block.bytes)?;
-        report.blocks += 1;
+        blocks += 1;
     }
-    Ok(())
+    Ok(blocks)
 }
 
 /// Which block of a damaged CAR it is, as far as it can be said.
@@ -187,7 +238,7 @@ struct Fresh<'a>(&'a Store);
 
 impl Blocks for Fresh<'_> {
     fn block(&self, cid: &Cid) -> Result<Bytes> {
-        self.0.cars.read(cid, &self.0.cache)
+        self.0.cars.read_here(cid, &self.0.cache)
     }
 }
 
@@ -197,6 +248,10 @@ struct Walker<'a> {
     blocks: Fresh<'a>,
     floor: Option<Floor>,
     seen: HashSet<Cid, HashAddresses>,
+    /// What documents link to.
+    linked: HashSet<Cid, HashAddresses>,
+    /// Blocks of the files among it.
+    file_blocks: HashSet<Cid, HashAddresses>,
 }
 
 impl<'a> Walker<'a> {
@@ -206,6 +261,8 @@ impl<'a> Walker<'a> {
             blocks: Fresh(&core.store),
             floor: core.store.log.lock().state.floor.clone(),
             seen: HashSet::default(),
+            linked: HashSet::default(),
+            file_blocks: HashSet::default(),
         }
     }
 
@@ -217,7 +274,7 @@ impl<'a> Walker<'a> {
             }
             match self.event(&cid, report) {
                 Ok(parents) => open.extend(parents),
-                Err(error) => report.problems.push(error),
+                Err(error) => report.add(error),
             }
         }
     }
@@ -302,7 +359,33 @@ impl<'a> Walker<'a> {
         }
         let bytes = self.blocks.block(cid)?;
         report.documents += 1;
-        Document::from_bytes(bytes)?;
+        for link in links(Document::from_bytes(bytes)?.bytes())? {
+            let checked = self.link(link, report);
+            note(report, checked);
+        }
+        Ok(())
+    }
+
+    /// What a document links to. A file that is here is here whole.
+    fn link(&mut self, link: Cid, report: &mut VerifyReport) -> Result<()> {
+        if !self.linked.insert(link) {
+            return Ok(());
+        }
+        let bytes = match self.blocks.block(&link) {
+            // A link may name what was never here.
+            Err(error) if error.is_missing_block() => return Ok(()),
+            other => other?,
+        };
+        let Some(blocks) = file_blocks(&link, &bytes) else {
+            return Ok(());
+        };
+        report.linked_files += 1;
+        for block in blocks {
+            if self.file_blocks.insert(block) {
+                let checked = self.blocks.block(&block);
+                note(report, checked);
+            }
+        }
         Ok(())
     }
 }

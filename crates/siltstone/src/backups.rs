@@ -2,8 +2,10 @@
 
 use crate::blocking::Database;
 use crate::error::Result;
+use crate::ledgers::{self, Copying};
 use crate::location::Location;
 use siltstone_kv::{BackupInfo, BackupStats, Commit, RestoreStats, VerifyReport};
+use siltstone_ledger::CopyStats;
 use siltstone_storage::Env;
 
 /// A repository of backups, in a folder or in a bucket. Each backup copies only what no earlier one
@@ -46,18 +48,28 @@ impl Backups {
         Ok(Self(siltstone_kv::Backups::new(Env::system(blobs))))
     }
 
-    /// Makes a backup of everything up to the newest commit, while the database is written to.
-    /// `progress` is told how many of how many files are done.
+    /// Makes a backup of everything up to the newest commit, while the database is written to, and of its
+    /// ledgers, each as it is at some moment meanwhile; none can be opened until it is done. `progress`
+    /// is told how many of how many files of tables are done.
     ///
     /// # Errors
-    /// The stores'; then no backup is there but the earlier ones.
+    /// The stores'; damage in a ledger, which is not copied. Then no backup is there but the earlier ones.
     pub fn create(
         &self,
         db: &Database,
         label: &str,
         progress: impl FnMut(usize, usize),
     ) -> Result<BackupStats> {
-        Ok(self.0.create(db.kv(), label, progress)?)
+        let mut ledgers = CopyStats::default();
+        let also = |number| -> Result<()> {
+            ledgers = db.ledgers().back_up(self.0.blobs(), number)?;
+            Ok(())
+        };
+        let mut stats = self.0.create_with(db.kv(), label, progress, also)?;
+        stats.copied_files += ledgers.copied;
+        stats.kept_files += ledgers.kept;
+        stats.bytes += ledgers.bytes;
+        Ok(stats)
     }
 
     /// The backups, oldest first.
@@ -69,7 +81,8 @@ impl Backups {
     }
 
     /// Makes a database at `url`, where there is none, from backup `number`, or the newest; with the
-    /// contents at `commit`, or at the commit the backup was made at.
+    /// contents at `commit`, or at the commit the backup was made at. Ledgers, which have clocks of their
+    /// own, are as the backup has them.
     ///
     /// # Errors
     /// No such backup; a commit that it cannot read; `url` is not empty; the stores'. Then there is
@@ -82,10 +95,18 @@ impl Backups {
         progress: impl FnMut(usize, usize),
     ) -> Result<RestoreStats> {
         let (env, _lock) = Location::parse(url)?.for_writer()?;
-        Ok(self.0.restore(number, commit, env, progress)?)
+        let number = self.0.number(number)?;
+        // Before there is a database, so that none is there without them.
+        let copying = Copying::begin(&env)?;
+        let copied = ledgers::restore(self.0.blobs(), number, &env)?;
+        let mut stats = self.0.restore(Some(number), commit, env, progress)?;
+        copying.done();
+        stats.files += copied.copied;
+        stats.bytes += copied.bytes;
+        Ok(stats)
     }
 
-    /// Reads every block of every file of backup `number`, or the newest.
+    /// Reads every block of every file of backup `number`, or the newest, and every archive of its ledgers.
     ///
     /// # Errors
     /// Only when the check itself cannot be made; damage is in the report.
@@ -94,7 +115,12 @@ impl Backups {
         number: Option<u64>,
         progress: impl FnMut(usize, usize),
     ) -> Result<VerifyReport> {
-        Ok(self.0.verify(number, progress)?)
+        let number = self.0.number(number)?;
+        let mut report = self.0.verify(Some(number), progress)?;
+        let ledgers = ledgers::verify_backup(self.0.blobs(), number)?;
+        report.bytes += ledgers.bytes;
+        report.problems.extend(ledgers.problems);
+        Ok(report)
     }
 
     /// Deletes backup `number`, or what is left of an attempt at it, and the files that no other
@@ -103,6 +129,7 @@ impl Backups {
     /// # Errors
     /// There is none; another one is being made; the store's.
     pub fn remove(&self, number: u64) -> Result<u64> {
-        Ok(self.0.remove(number)?)
+        let freed = self.0.remove(number)?;
+        Ok(freed + ledgers::remove_backup(self.0.blobs(), number)?)
     }
 }

@@ -2,7 +2,7 @@
 
 pub use crate::backups::Backups;
 use crate::error::{Error, Result};
-use crate::ledgers::Ledgers;
+use crate::ledgers::{Copying, Ledgers};
 use crate::lists::Lists;
 use crate::location::Location;
 use crate::wait::key_range;
@@ -376,7 +376,8 @@ impl Database {
     }
 
     /// Makes a database at `url`, where there is none, with the contents at `commit`, or of now. In
-    /// one file system, or in one bucket, no byte is copied through this process.
+    /// one file system, or in one bucket, no byte of tables is copied through this process. Ledgers, which
+    /// have clocks of their own, are copied as they are now.
     ///
     /// # Errors
     /// The commit cannot be read; `url` is not empty; the stores'.
@@ -387,15 +388,26 @@ impl Database {
         progress: impl FnMut(usize, usize),
     ) -> Result<CloneStats> {
         let (env, _lock) = Location::parse(url)?.for_writer()?;
-        Ok(self.kv.clone_at(commit, env.blobs, progress)?)
+        // Before there is a database, so that none is there without them.
+        let copying = Copying::begin(&env)?;
+        let copied = self.ledgers().copy_to(&env)?;
+        let mut stats = self.kv.clone_at(commit, env.blobs.clone(), progress)?;
+        copying.done();
+        stats.copied += copied.copied;
+        stats.bytes += copied.bytes;
+        Ok(stats)
     }
 
-    /// Reads every block of every file.
+    /// Reads every block of every file, and every archive of the ledgers.
     ///
     /// # Errors
     /// Only when the check itself cannot be made; damage is in the report.
     pub fn verify(&self, progress: impl FnMut(usize, usize)) -> Result<VerifyReport> {
-        Ok(self.kv.verify(progress)?)
+        let mut report = self.kv.verify(progress)?;
+        let ledgers = self.ledgers().verify()?;
+        report.bytes += ledgers.bytes;
+        report.problems.extend(ledgers.problems);
+        Ok(report)
     }
 
     /// Everything about the database in numbers.

@@ -18,7 +18,7 @@ use copy::copy;
 use format::{Stored, data_name};
 use renamed::Renamed;
 use serde::Serialize;
-use siltstone_storage::{Env, ManifestStore, PutOutcome, Timestamp};
+use siltstone_storage::{Blobs, Env, ManifestStore, PutOutcome, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,8 +97,43 @@ impl Backups {
         &self,
         kv: &Kv,
         label: &str,
-        mut progress: impl FnMut(usize, usize),
+        progress: impl FnMut(usize, usize),
     ) -> Result<BackupStats> {
+        self.create_with(kv, label, progress, |_| Ok(()))
+    }
+
+    /// As [`Backups::create`]. `also` copies what else belongs to the backup, told its number, before it is
+    /// there; when that fails, it is not.
+    ///
+    /// # Errors
+    /// As [`Backups::create`], and those of `also`.
+    pub fn create_with<E: From<Error>>(
+        &self,
+        kv: &Kv,
+        label: &str,
+        progress: impl FnMut(usize, usize),
+        also: impl FnOnce(u64) -> Result<(), E>,
+    ) -> Result<BackupStats, E> {
+        let (mut stats, stored, started) = self.copy_tables(kv, label, progress)?;
+        also(stats.number)?;
+        let finish = || -> Result<()> {
+            let to = &self.env.blobs;
+            to.put(&format::name(stats.number), &stored.encode())?;
+            Ok(to.delete(&format::writing(stats.number))?)
+        };
+        finish()?;
+        stats.latency = self.env.clock.elapsed().saturating_sub(started);
+        Ok(stats)
+    }
+
+    /// Copies tables and blob files under a number that is taken with it; what the backup will say, and
+    /// when this began.
+    fn copy_tables(
+        &self,
+        kv: &Kv,
+        label: &str,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<(BackupStats, Stored, Duration)> {
         if label.len() > MAX_LABEL {
             return Err(Error::Backup {
                 what: "its label has at most 255 bytes".into(),
@@ -137,10 +172,12 @@ impl Backups {
             epoch: held.epoch,
             state: held.state,
         };
-        to.put(&format::name(number), &stored.encode())?;
-        to.delete(&format::writing(number))?;
-        stats.latency = self.env.clock.elapsed().saturating_sub(started);
-        Ok(stats)
+        Ok((stats, stored, started))
+    }
+
+    /// The blobs of the repository.
+    pub fn blobs(&self) -> &Arc<dyn Blobs> {
+        &self.env.blobs
     }
 
     /// The backups, oldest first.
@@ -290,6 +327,14 @@ impl Backups {
         let writing = writing.into_iter().map(|(number, _)| number);
         let unfinished = writing.filter(|number| !done.contains(number)).collect();
         Ok((done, unfinished))
+    }
+
+    /// The number of a backup that is there: `number`, or the newest's.
+    ///
+    /// # Errors
+    /// [`Error::Backup`] when there is none; the store's.
+    pub fn number(&self, number: Option<u64>) -> Result<u64> {
+        self.find(number)
     }
 
     fn find(&self, number: Option<u64>) -> Result<u64> {

@@ -21,7 +21,9 @@ pub use strategy::{Captured, CapturedBlock, Content, Full, Strategy};
 use crate::block::{Blocks, Cid};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::store::{CarId, CarMeta, Edit, Floor, RedirectFile, Segment, Swap, add_redirects};
+use crate::store::{
+    CarId, CarMeta, Edit, Floor, Location, RedirectFile, Segment, State, Swap, add_redirects,
+};
 use crate::writes::Request;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -175,40 +177,19 @@ impl Compaction {
     }
 
     fn swap_in(&self, edit: Edit, head: Option<Cid>) -> Result<()> {
-        let captured = self.captured();
-        let outputs: Vec<CarId> = self.outputs.iter().map(|car| car.id).collect();
-        let (listed, next) = {
-            let log = self.core.store.log.lock();
-            let live: BTreeSet<&CarId> = log.state.cars.live().iter().map(|car| &car.id).collect();
-            if !captured.iter().all(|id| live.contains(id)) {
-                return Err(Error::CompactionLost);
-            }
-            (
-                log.state.redirects.clone(),
-                log.state.counters.next_redirect,
-            )
-        };
-        let blobs = &*self.core.store.env.blobs;
-        let added = add_redirects(blobs, &listed, next, &captured, &outputs)?;
-        let redirect: RedirectFile = added.file;
-        let swap = Swap {
-            captured,
-            outputs: self.outputs.clone(),
-            redirects_added: vec![redirect],
-            redirects_removed: added.removed,
-        };
-        let edit = Edit {
-            swap: Some(swap),
-            ..edit
-        };
         let core = self.core.clone();
-        self.core.submit(Request::Edit(Box::new(move |state| {
-            if let Some(head) = head {
-                core.check_no_merge_since(&head, &state.heads)?;
-            }
-            Ok((edit, Vec::new()))
-        })))?;
-        Ok(())
+        let lead_to: Vec<CarId> = self.outputs.iter().map(|car| car.id).collect();
+        let outputs = self.outputs.clone();
+        self.core.swap_cars(
+            self.captured(),
+            outputs,
+            &lead_to,
+            edit,
+            move |state| match head {
+                Some(head) => core.check_no_merge_since(&head, &state.heads),
+                None => Ok(()),
+            },
+        )
     }
 
     /// Deletes outputs that nobody will name.
@@ -225,6 +206,50 @@ impl Drop for Compaction {
 }
 
 impl Core {
+    /// Replaces live CARs by one edit, if `check` agrees at that moment; their names lead to `lead_to`
+    /// from then on. Holds all that they held there, or nothing may be swapped.
+    ///
+    /// # Errors
+    /// [`Error::CompactionLost`] when one of them is not live any more; nothing is changed then.
+    pub(crate) fn swap_cars(
+        &self,
+        captured: Vec<CarId>,
+        outputs: Vec<Segment<CarId, CarMeta>>,
+        lead_to: &[CarId],
+        edit: Edit,
+        check: impl FnOnce(&State) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let (listed, next) = {
+            let log = self.store.log.lock();
+            let live: BTreeSet<&CarId> = log.state.cars.live().iter().map(|car| &car.id).collect();
+            if !captured.iter().all(|id| live.contains(id)) {
+                return Err(Error::CompactionLost);
+            }
+            (
+                log.state.redirects.clone(),
+                log.state.counters.next_redirect,
+            )
+        };
+        let blobs = &*self.store.env.blobs;
+        let added = add_redirects(blobs, &listed, next, &captured, lead_to)?;
+        let redirect: RedirectFile = added.file;
+        let swap = Swap {
+            captured,
+            outputs,
+            redirects_added: vec![redirect],
+            redirects_removed: added.removed,
+        };
+        let edit = Edit {
+            swap: Some(swap),
+            ..edit
+        };
+        self.submit(Request::Edit(Box::new(move |state| {
+            check(state)?;
+            Ok((edit, Vec::new()))
+        })))?;
+        Ok(())
+    }
+
     /// Refuses when anything but local writes came since `head`: they form a chain that ends there.
     fn check_no_merge_since(&self, head: &Cid, heads: &[Cid]) -> Result<()> {
         let mut at = heads.first().copied();
@@ -245,9 +270,17 @@ impl Core {
         }
     }
 
-    /// Captures all live CARs, when there is something to gain.
+    /// The live CARs whose bytes are here.
+    fn live_here(&self) -> Vec<Segment<CarId, CarMeta>> {
+        let mut live = self.store.log.lock().state.cars.live().to_vec();
+        // What was fetched is here, whatever the state says.
+        live.retain(|car| car.meta.location != Location::Away || !self.store.cars.is_away(&car.id));
+        live
+    }
+
+    /// Captures all live CARs that are here, when there is something to gain.
     pub(crate) fn capture_all(self: &Arc<Self>) -> Option<Compaction> {
-        let live = self.store.log.lock().state.cars.live().to_vec();
+        let live = self.live_here();
         let first = live.first()?;
         let one_run = live.iter().all(|car| car.meta.run == first.meta.run);
         let compacted = one_run && first.meta.level > 0;
@@ -260,7 +293,7 @@ impl Core {
         Some(Compaction::new(self.clone(), live, level.max(1)))
     }
 
-    /// Captures these live CARs.
+    /// Captures these live CARs, if all of them are here.
     pub(crate) fn capture_these(self: &Arc<Self>, cars: &[CarId]) -> Option<Compaction> {
         let live = self.store.log.lock().state.cars.live().to_vec();
         let wanted: BTreeSet<&CarId> = cars.iter().collect();
@@ -270,17 +303,15 @@ impl Core {
             .collect();
         let level = captured.iter().map(|car| car.meta.level).max()?;
         let all = captured.len() == wanted.len();
-        all.then(|| Compaction::new(self.clone(), captured, level.max(1)))
+        let here = !captured.iter().any(|car| self.store.cars.is_away(&car.id));
+        (all && here).then(|| Compaction::new(self.clone(), captured, level.max(1)))
     }
 
     /// Does what compaction the tiers ask for; true when there was some.
     pub(crate) fn compact_tiers(self: &Arc<Self>) -> Result<bool> {
         let mut any = false;
         loop {
-            let picked = {
-                let log = self.store.log.lock();
-                pick(log.state.cars.live(), &self.store.options)
-            };
+            let picked = pick(&self.live_here(), &self.store.options);
             let Some((captured, level)) = picked else {
                 return Ok(any);
             };

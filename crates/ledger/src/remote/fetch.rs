@@ -6,7 +6,7 @@ use super::run::Run;
 use crate::block::{Block, Codec};
 use crate::car::{CarIndex, Frames, IndexPage, MAX_FRAME_BYTES};
 use crate::error::{Error, Result};
-use crate::store::{OpenCar, Store, car_name};
+use crate::store::{OpenCar, RAW_CID, Store, car_name, check_index};
 use bytes::Bytes;
 use siltstone_storage::Wait;
 use std::collections::HashMap;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Archives below this size are fetched without asking first what is in them, in bytes.
 const SMALL: u64 = 16 << 10;
+/// The longest end of an archive that is kept without the rest, in bytes: that of 1.6 million blocks.
+const MAX_TAIL: u64 = 64 << 20;
 
 impl Run<'_> {
     /// The bytes of an archive, checked.
@@ -21,6 +23,38 @@ impl Run<'_> {
         let bytes = self.blobs.get(&car_name(&car.id()))?;
         check(&self.core.store, car, &bytes)?;
         Ok(bytes)
+    }
+
+    /// The end of an archive: its index and the pages of that. Each has the hash of its address; whether
+    /// they say the truth about the rest is seen when the rest is fetched.
+    pub(super) fn fetch_tail(&self, car: &RemoteCar) -> Result<Bytes> {
+        let name = car_name(&car.id());
+        let place = || format!("the index of {name} of the remote");
+        let file = self.blobs.open_sized(&name, car.car.length)?;
+        let read = |offset: Option<u64>| -> Result<Bytes> {
+            let length = offset.and_then(|offset| car.car.length.checked_sub(offset));
+            match (offset, length) {
+                (Some(offset), Some(length)) if length <= MAX_TAIL => {
+                    Ok(file.read(offset, length as usize, Wait::Allowed)?)
+                }
+                _ => Err(Error::corrupt(
+                    place(),
+                    "it is longer than the limit, or passes the end",
+                )),
+            }
+        };
+        let framed = read(car.car.index_offset.checked_sub(RAW_CID as u64))?;
+        check_index(&place, car.sealed, &framed)?;
+        let index = open(&self.core.store, car, &framed.slice(RAW_CID..))?;
+        let index = CarIndex::decode(&index)?;
+        if index.blocks() != car.car.blocks {
+            let what = "it does not name as many blocks as its meta says";
+            return Err(Error::corrupt(place(), what));
+        }
+        match index.pages().map(|page| u64::from(page.offset)).min() {
+            Some(first) => read(first.checked_sub(RAW_CID as u64)),
+            None => Ok(framed),
+        }
     }
 
     /// True when every block of an archive is here already, by its index.
@@ -90,7 +124,7 @@ fn open(store: &Store, car: &RemoteCar, bytes: &Bytes) -> Result<Bytes> {
 }
 
 /// Refuses what is not the archive that a meta describes: every later read counts on its index.
-fn check(store: &Store, car: &RemoteCar, bytes: &Bytes) -> Result<()> {
+pub(super) fn check(store: &Store, car: &RemoteCar, bytes: &Bytes) -> Result<()> {
     let place = format!("CAR {} of the remote", car.id());
     let corrupt = |what: &str| Error::corrupt(&place, what);
     if car.id().codec() != Codec::CAR || !car.id().matches(bytes) {

@@ -13,23 +13,25 @@ use crate::error::{Error, Result};
 use crate::store::{CarId, CarMeta, Floor, checksum};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use siltstone_storage::Blobs;
+use std::collections::{BTreeMap, BTreeSet};
 
 const MAGIC: &[u8; 8] = b"SILTRMET";
 const FORMAT: u32 = 1;
 const SEALED: u32 = 1;
 const HEADER: usize = 16;
 /// The largest meta that is read, in bytes.
-pub(super) const MAX_META: u64 = 64 << 20;
+const MAX_META: u64 = 64 << 20;
 
 /// An archive of the remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RemoteCar {
-    pub(super) car: CarRef,
-    pub(super) sealed: bool,
+pub(crate) struct RemoteCar {
+    pub(crate) car: CarRef,
+    pub(crate) sealed: bool,
 }
 
 impl RemoteCar {
-    pub(super) fn of(id: CarId, meta: &CarMeta) -> Self {
+    pub(crate) fn of(id: CarId, meta: &CarMeta) -> Self {
         Self {
             car: CarRef {
                 cid: id,
@@ -41,7 +43,7 @@ impl RemoteCar {
         }
     }
 
-    pub(super) fn id(&self) -> CarId {
+    pub(crate) fn id(&self) -> CarId {
         self.car.cid
     }
 }
@@ -74,6 +76,25 @@ impl RemoteMeta {
 
     pub(super) fn name(&self) -> String {
         meta_name(&self.replica, self.number)
+    }
+
+    /// Reads the meta that a replica published under a number.
+    pub(super) fn read(
+        blobs: &dyn Blobs,
+        replica: &str,
+        number: u64,
+        keys: Option<&KeyRing>,
+    ) -> Result<Self> {
+        let name = meta_name(replica, number);
+        let file = blobs.open(&name)?;
+        if file.size() > MAX_META {
+            return Err(Error::TooLarge {
+                what: "bytes of a meta",
+                size: file.size(),
+                limit: MAX_META,
+            });
+        }
+        Self::decode(replica, number, &blobs.get(&name)?, keys)
     }
 
     pub(super) fn encode(&self, seal: Option<&dyn Seal>) -> Result<Vec<u8>> {
@@ -157,6 +178,20 @@ impl RemoteMeta {
         }
         Ok(meta)
     }
+}
+
+/// The numbers under which each replica published.
+pub(super) type Listed = BTreeMap<String, BTreeSet<u64>>;
+
+/// The metas that there are.
+pub(super) fn list_metas(blobs: &dyn Blobs) -> Result<Listed> {
+    let mut found = Listed::new();
+    for blob in blobs.list("meta/")? {
+        if let Some((replica, number)) = meta_of_name(&blob.name) {
+            found.entry(replica).or_default().insert(number);
+        }
+    }
+    Ok(found)
 }
 
 /// The blob of a meta.

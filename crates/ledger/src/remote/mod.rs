@@ -8,18 +8,22 @@
 //! Archives are there before the meta that names them. [`pull`] reads the newest meta of each other
 //! replica and takes in what is missing; [`push`] sends what the remote does not have and publishes a
 //! meta; [`clean`] deletes what we pushed and nobody can name any more; [`retry`] does all that by
-//! itself, now and again.
+//! itself, now and again. [`partial`] is about archives that stay in a remote until they are needed, [`mend`] is what a repair asks of a remote.
 
 mod clean;
 mod fetch;
+mod mend;
 mod meta;
 mod note;
+mod partial;
 mod pull;
 mod push;
 mod retry;
 mod run;
 mod status;
 
+pub(crate) use mend::{RemoteOrigin, Source};
+pub(crate) use meta::RemoteCar;
 pub use status::{Phase, Progress, RemoteStatus, SyncReport};
 
 use crate::core::Core;
@@ -40,6 +44,17 @@ use std::time::Duration;
 /// Who is told of progress.
 type Told = dyn Fn(&Progress) + Send + Sync;
 
+/// How much of a remote is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// Everything. The default.
+    All,
+    /// Heads and what was written lately at once; of archives over 256 KiB the index only. Such an archive
+    /// is fetched when a block of it is read, and kept. While no remote can be reached such a read fails
+    /// with [`Error::Away`].
+    OnDemand,
+}
+
 /// A remote and how to keep in touch with it.
 #[derive(Clone)]
 pub struct Remote {
@@ -49,6 +64,8 @@ pub struct Remote {
     grace: Duration,
     retry: (Duration, Duration),
     background: bool,
+    place: Option<String>,
+    fetch: Option<Fetch>,
     progress: Option<Arc<Told>>,
 }
 
@@ -72,6 +89,8 @@ impl Remote {
             grace: Duration::from_secs(3600),
             retry: (Duration::from_secs(1), Duration::from_secs(300)),
             background: true,
+            place: None,
+            fetch: None,
             progress: None,
         }
     }
@@ -114,6 +133,22 @@ impl Remote {
         self
     }
 
+    /// Where it is, in words by which the caller can open it again. Kept with the ledger when it is
+    /// attached: [`Ledger::places`]. It is stored as it is, so it must hold no secrets.
+    #[must_use]
+    pub fn place(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// How much is fetched. Kept with the ledger: who does not say it attaches the remote as it was, the
+    /// first time with [`Fetch::All`]. From [`Fetch::OnDemand`] to that, the next sync fetches the rest.
+    #[must_use]
+    pub fn fetch(mut self, fetch: Fetch) -> Self {
+        self.fetch = Some(fetch);
+        self
+    }
+
     /// Is told of progress, on the thread that syncs.
     #[must_use]
     pub fn progress(mut self, told: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
@@ -132,6 +167,7 @@ pub struct Attachment(Arc<Inner>);
 
 pub(crate) struct Inner {
     remote: Remote,
+    fetch: Mutex<Fetch>,
     core: Weak<Core>,
     /// What is known of the remote; held by who syncs.
     known: Mutex<Known>,
@@ -152,6 +188,11 @@ impl Inner {
     pub(super) fn core(&self) -> Result<Arc<Core>> {
         let core = self.core.upgrade().filter(|_| !self.signals.is_ending());
         core.ok_or_else(|| Error::invalid(format!("the remote {:?} is detached", self.remote.name)))
+    }
+
+    /// How much is fetched.
+    fn fetch(&self) -> Fetch {
+        *self.fetch.lock()
     }
 
     fn end(&self) {
@@ -210,6 +251,17 @@ impl Remotes {
         }
     }
 
+    fn named(&self, name: &str) -> Option<Arc<Inner>> {
+        let attached = self.0.lock();
+        attached.iter().find(|one| one.remote.name == name).cloned()
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Remote> {
+        let attached = self.0.lock();
+        attached.iter().map(|one| one.remote.clone()).collect()
+    }
+
     /// Detaches all.
     pub(crate) fn end(&self) {
         let all = std::mem::take(&mut *self.0.lock());
@@ -229,19 +281,31 @@ impl Ledger {
         check_name(&remote.name)?;
         let core = self.core();
         core.store.check_writable()?;
+        let same = |there: &Arc<Inner>| match there.remote.is_same(&remote) {
+            true => Ok(Attachment(there.clone())),
+            false => Err(Error::invalid(format!(
+                "another remote is attached as {:?}; detach it or take another name",
+                remote.name
+            ))),
+        };
+        core.remotes
+            .named(&remote.name)
+            .as_ref()
+            .map(same)
+            .transpose()?;
+        // Not under the lock: a write that waits for an archive asks who is attached.
+        core.keep_place(&remote)?;
+        let fetch = core.keep_fetch(&remote)?;
         let mut attached = core.remotes.0.lock();
         if let Some(there) = attached.iter().find(|one| one.remote.name == remote.name) {
-            return match there.remote.is_same(&remote) {
-                true => Ok(Attachment(there.clone())),
-                false => Err(Error::invalid(format!(
-                    "another remote is attached as {:?}; detach it or take another name",
-                    remote.name
-                ))),
-            };
+            let there = same(there)?;
+            *there.0.fetch.lock() = fetch;
+            return Ok(there);
         }
         let threaded = remote.background;
         let inner = Arc::new(Inner {
             remote,
+            fetch: Mutex::new(fetch),
             core: Arc::downgrade(core),
             known: Mutex::default(),
             board: Mutex::default(),
@@ -269,6 +333,11 @@ impl Ledger {
             remote.end();
         }
         found.is_some()
+    }
+
+    /// The remotes that were ever attached with a [place](Remote::place): name and place.
+    pub fn places(&self) -> Vec<(String, String)> {
+        self.core().places()
     }
 
     /// The attached remotes.

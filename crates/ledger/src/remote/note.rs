@@ -1,7 +1,10 @@
 //! What is kept with the ledger about its remotes, by notes of the state: `remote/replica` (our name in
-//! remotes), `remote/floor` (the newest prune that others published), `remote/at/<name>`.
+//! remotes), `remote/floor` (the newest prune that others published), `remote/at/<name>`, `remote/place/<name>`
+//! (where it is, in the caller's words), `remote/fetch/<name>` (there when archives stay in it until they
+//! are needed).
 
 use super::meta::RemoteCar;
+use super::{Fetch, Remote};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::store::{CarId, Floor};
@@ -12,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const VERSION: u8 = 1;
 const REPLICA: &str = "remote/replica";
 const FLOOR: &str = "remote/floor";
+const PLACE: &str = "remote/place/";
+const FETCH: &str = "remote/fetch/";
+const ON_DEMAND: &[u8] = b"on demand";
 
 /// What is kept about one remote.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +85,47 @@ impl Core {
     pub(crate) fn learned_floor(&self) -> Option<Floor> {
         let kept = self.store.log.lock().state.notes.get(FLOOR).cloned()?;
         decode(FLOOR, &kept).ok()
+    }
+
+    /// Keeps where a remote is, if it says so and that is news.
+    pub(super) fn keep_place(&self, remote: &Remote) -> Result<()> {
+        let Some(place) = &remote.place else {
+            return Ok(());
+        };
+        let (key, place) = (format!("{PLACE}{}", remote.name), place.as_bytes());
+        let kept = self.store.log.lock().state.notes.get(&key).cloned();
+        match kept.as_deref() == Some(place) {
+            true => Ok(()),
+            false => self.set_note(&key, Some(place.to_vec())),
+        }
+    }
+
+    /// How much of a remote is fetched: as it says, which is kept, or as was kept.
+    pub(super) fn keep_fetch(&self, remote: &Remote) -> Result<Fetch> {
+        let key = format!("{FETCH}{}", remote.name);
+        let kept = match self.store.log.lock().state.notes.contains_key(&key) {
+            true => Fetch::OnDemand,
+            false => Fetch::All,
+        };
+        match remote.fetch {
+            Some(Fetch::OnDemand) if kept == Fetch::All => {
+                self.set_note(&key, Some(ON_DEMAND.to_vec()))?;
+            }
+            Some(Fetch::All) if kept == Fetch::OnDemand => self.set_note(&key, None)?,
+            _ => {}
+        }
+        Ok(remote.fetch.unwrap_or(kept))
+    }
+
+    /// Where remotes are, by their names.
+    pub(super) fn places(&self) -> Vec<(String, String)> {
+        let log = self.store.log.lock();
+        let notes = log.state.notes.iter();
+        let places = notes.filter_map(|(key, place)| {
+            let name = key.strip_prefix(PLACE)?;
+            Some((name.to_string(), String::from_utf8(place.clone()).ok()?))
+        });
+        places.collect()
     }
 
     /// Our name in remotes.

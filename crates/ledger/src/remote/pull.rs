@@ -1,15 +1,16 @@
 //! Takes in what other replicas published: the newest meta of each, and of the archives it names those
 //! whose content is not here.
 
-use super::meta::{MAX_META, RemoteCar, RemoteMeta, meta_name, meta_of_name};
+use super::Fetch;
+use super::meta::{RemoteCar, RemoteMeta, list_metas};
 use super::note::floor_note;
 use super::run::Run;
 use super::status::{Phase, Progress};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::store::{CarId, Floor, NewCar, car_name};
+use crate::store::{CarId, Floor, NewCar, car_name, tail_name};
 use crate::writes::{Foreign, Request};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// After so many bytes of archives what came is kept, so that a pull that is cut short goes on there.
@@ -19,10 +20,7 @@ const SMALL: usize = 256 << 10;
 /// How often a listing is read again when what it named was deleted meanwhile.
 const ATTEMPTS: u32 = 4;
 
-/// The newest number of each replica.
-type Newest = BTreeMap<String, BTreeSet<u64>>;
-
-fn is_gone(error: &Error) -> bool {
+pub(super) fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Storage(error) if error.is_not_found())
 }
 
@@ -77,19 +75,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn list_metas(&self) -> Result<Newest> {
-        let mut found = Newest::new();
-        for blob in self.blobs.list("meta/")? {
-            if let Some((replica, number)) = meta_of_name(&blob.name) {
-                found.entry(replica).or_default().insert(number);
-            }
-        }
-        Ok(found)
-    }
-
     /// Reads the newest meta of each replica, if it was not read before.
     fn read_metas(&mut self) -> Result<()> {
-        let mut found = self.list_metas()?;
+        let mut found = list_metas(self.blobs)?;
         if let Some(own) = found.remove(&self.replica)
             && let Some(newest) = self.read_own(&own)?
         {
@@ -128,22 +116,8 @@ impl Run<'_> {
     }
 
     fn read_meta(&self, replica: &str, number: u64) -> Result<RemoteMeta> {
-        let name = meta_name(replica, number);
-        let file = self.blobs.open(&name)?;
-        if file.size() > MAX_META {
-            return Err(Error::TooLarge {
-                what: "bytes of a meta",
-                size: file.size(),
-                limit: MAX_META,
-            });
-        }
-        let bytes = self.blobs.get(&name)?;
-        RemoteMeta::decode(
-            replica,
-            number,
-            &bytes,
-            self.core.store.options.keys.as_deref(),
-        )
+        let keys = self.core.store.options.keys.as_deref();
+        RemoteMeta::read(self.blobs, replica, number, keys)
     }
 
     /// Reads our newest meta, and its number if it cannot be ours.
@@ -219,7 +193,7 @@ impl Run<'_> {
             of_cars: wanted.len(),
             bytes: 0,
         };
-        let mut written: Vec<CarId> = Vec::new();
+        let (mut written, mut tails): (Vec<CarId>, Vec<CarId>) = Default::default();
         let mut cars: Vec<NewCar> = Vec::new();
         let mut waiting = 0;
         let fetched = wanted.iter().try_for_each(|car| -> Result<()> {
@@ -228,8 +202,12 @@ impl Run<'_> {
             progress.cars += 1;
             progress.bytes += bytes.len() as u64;
             waiting += bytes.len() as u64;
-            let journaled = !floors && bytes.len() <= SMALL;
-            if !journaled {
+            let away = self.stays_away(&car);
+            let journaled = !floors && !away && bytes.len() <= SMALL;
+            if away {
+                tails.push(car.id());
+                core.store.env.blobs.put(&tail_name(&car.id()), &bytes)?;
+            } else if !journaled {
                 written.push(car.id());
                 core.store.env.blobs.put(&car_name(&car.id()), &bytes)?;
             }
@@ -238,6 +216,7 @@ impl Run<'_> {
                     car: car.car,
                     bytes: journaled.then_some(bytes),
                     sealed: car.sealed,
+                    away,
                 });
             }
             if !floors && waiting >= KEEP_EVERY {
@@ -268,6 +247,7 @@ impl Run<'_> {
         if let Err(error) = taken {
             self.note = before;
             core.store.delete_unlisted(&written);
+            core.store.delete_unlisted_tails(&tails);
             return Err(error);
         }
         self.kept_with_edit();
@@ -348,9 +328,22 @@ impl Run<'_> {
         Ok(missing)
     }
 
+    /// True when only the end of an archive is wanted for now.
+    pub(super) fn stays_away(&self, car: &RemoteCar) -> bool {
+        self.at.fetch() == Fetch::OnDemand && car.car.length > SMALL as u64
+    }
+
+    /// An archive, or its end, if that is all that is wanted.
+    pub(super) fn fetch_wanted(&self, car: &RemoteCar) -> Result<bytes::Bytes> {
+        match self.stays_away(car) {
+            true => self.fetch_tail(car),
+            false => self.fetch(car),
+        }
+    }
+
     /// An archive, or the one that stands in its place where it is gone.
     fn fetch_or_replacement(&self, car: &RemoteCar) -> Result<(RemoteCar, bytes::Bytes)> {
-        let error = match self.fetch(car) {
+        let error = match self.fetch_wanted(car) {
             Err(error) if is_gone(&error) => error,
             other => return other.map(|bytes| (*car, bytes)),
         };
@@ -360,7 +353,7 @@ impl Run<'_> {
                 && let [one] = &to[..]
                 && let Some(found) = meta.cars.iter().find(|other| other.id() == *one)
             {
-                return Ok((*found, self.fetch(found)?));
+                return Ok((*found, self.fetch_wanted(found)?));
             }
         }
         Err(error)

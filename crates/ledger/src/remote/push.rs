@@ -70,7 +70,7 @@ impl Run<'_> {
         self.publish(&log)
     }
 
-    fn list_cars(&mut self) -> Result<()> {
+    pub(super) fn list_cars(&mut self) -> Result<()> {
         let blobs = self.blobs.list("car/")?;
         let cars = blobs
             .iter()
@@ -102,7 +102,10 @@ impl Run<'_> {
             found.filter(|cars| !cars.is_empty())
         };
         let mut covers = BTreeMap::new();
-        for car in &log.live {
+        // One that is not here is named by itself: what it was replaced by may hold less.
+        let here = log.live.iter();
+        let here = here.filter(|car| !self.core.store.cars.is_away(&car.id));
+        for car in here {
             let direct = leads.get(&car.id).and_then(|to| all(to));
             let kept = self.note.covers.get(&car.id).and_then(|cars| {
                 let mut ids = BTreeSet::new();

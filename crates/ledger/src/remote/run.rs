@@ -8,7 +8,7 @@ use crate::block::Cid;
 use crate::clock::events_since;
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::store::CarId;
+use crate::store::{CarId, Here};
 use siltstone_storage::{Blobs, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,6 +80,7 @@ impl Inner {
         let done = run.pull().and_then(|()| {
             let after = run.core.view().heads.clone();
             run.report.pulled_events = run.events_between(&before, &after);
+            run.fill_in()?;
             run.push()?;
             run.clean()
         });
@@ -120,18 +121,20 @@ impl Run<'_> {
         cars.map(|car| (car.id(), *car)).collect()
     }
 
-    /// How many events came between, as far as they are here. A figure for people.
+    /// How many events came between: at least one, where some are in a remote only, for which nothing is
+    /// fetched here. A figure for people.
     pub(super) fn events_between(&self, before: &[Cid], after: &[Cid]) -> u64 {
         if before == after {
             return 0;
         }
         let store = &*self.core.store;
+        let here = Here(store);
         let floor = store.log.lock().state.floor.clone();
         let (since, beside) = match floor {
             Some(floor) if before.is_empty() => (floor.clock, 1),
             _ => (before.to_vec(), 0),
         };
-        let events = events_since(store, after, &since);
-        events.map_or(0, |events| events.len() as u64 + beside)
+        let events = events_since(&here, after, &since);
+        events.map_or(1, |events| events.len() as u64 + beside)
     }
 }

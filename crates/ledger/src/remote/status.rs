@@ -55,6 +55,8 @@ pub enum Phase {
     Pull,
     /// Archives are sent.
     Push,
+    /// Archives are fetched that are damaged or missing here.
+    Repair,
 }
 
 /// How far a sync is.

@@ -1,9 +1,9 @@
-//! What was read lately, decoded, weighed in bytes: nodes, changes, events, pages of indexes and the
+//! What was read lately, decoded, weighed in bytes: nodes, changes, events, indexes, pages of them and the
 //! bytes of everything else. What is in here was checked against its address once; reading it again
 //! neither hashes nor decodes.
 
 use crate::block::Cid;
-use crate::car::IndexPage;
+use crate::car::{CarIndex, IndexPage};
 use crate::clock::{Change, Event};
 use crate::document::Document;
 use crate::prolly::Node;
@@ -24,6 +24,7 @@ pub(crate) enum Slot {
     Event(Event),
     Document(Document),
     Page(Arc<IndexPage>),
+    Index(Arc<CarIndex>),
 }
 
 #[derive(Debug, Clone)]
@@ -38,6 +39,7 @@ impl Weighter<Cid, Slot> for Weight {
             Slot::Event(_) => 0,
             Slot::Document(document) => document.bytes().len() as u64,
             Slot::Page(page) => page.weight() as u64,
+            Slot::Index(index) => index.weight() as u64,
         }
     }
 }
@@ -92,6 +94,11 @@ impl BlockCache {
 
     pub(crate) fn insert(&self, cid: Cid, slot: Slot) {
         self.0.insert(cid, slot);
+    }
+
+    /// Forgets what is under an address.
+    pub(crate) fn forget(&self, cid: &Cid) {
+        self.0.remove(cid);
     }
 
     /// Forgets everything, so that what follows is read from the store.

@@ -11,6 +11,17 @@ pub(crate) fn car_name(id: &CarId) -> String {
     format!("car/{id}.car")
 }
 
+/// The end of a CAR that is in a remote only: its index with its pages.
+pub(crate) fn tail_name(id: &CarId) -> String {
+    format!("away/{id}.tail")
+}
+
+/// The CAR whose end a blob is, by its name.
+pub(crate) fn car_of_tail(name: &str) -> Option<CarId> {
+    let text = name.strip_prefix("away/")?.strip_suffix(".tail")?;
+    text.parse().ok()
+}
+
 /// The CAR that a blob is, by its name.
 pub(crate) fn car_of_name(name: &str) -> Option<CarId> {
     let text = name.strip_prefix("car/")?.strip_suffix(".car")?;
@@ -29,6 +40,9 @@ pub enum Location {
         /// Offset of the CAR's first byte.
         offset: u64,
     },
+    /// In a remote; here is its end only, `away/<cid>.tail`. Once it was fetched it is a blob of its own
+    /// beside that: what there is decides.
+    Away,
 }
 
 /// What the state keeps about a CAR.

@@ -1,12 +1,14 @@
 //! The CARs that blocks are read from: the live ones, and replaced ones that somebody may still read.
 //!
 //! A block is found through the index at the end of its CAR. The indexes of small CARs (commits,
-//! mostly) are read once, when a block is first looked for, into one table; large CARs keep their index
-//! in pages of which a lookup reads one. Nothing is read before a block is asked for.
+//! mostly) are read when a block is first looked for: a [`Table`] says which of them to look into again, and
+//! the cache holds them as long as there is room. Large CARs keep their index in pages of which a lookup
+//! reads one. Nothing is read before a block is asked for.
 
 use super::cache::{BlockCache, HashAddresses, Slot};
-use super::car_ref::{CarId, CarMeta, Location, car_name};
+use super::car_ref::{CarId, CarMeta, Location, car_name, tail_name};
 use super::journal::journal_name;
+use super::table::Table;
 use crate::block::{Block, Cid, Codec};
 use crate::car::{CarIndex, IndexPage, Location as Place, Lookup};
 use crate::crypto::{KeyRing, key_of};
@@ -19,8 +21,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// Bytes of the address of a raw block.
-const RAW_CID: usize = 36;
+/// Bytes of an address in front of a frame's bytes.
+pub(crate) const RAW_CID: usize = 36;
 /// Files that are kept open for reading.
 const OPEN_FILES: usize = 256;
 
@@ -32,25 +34,45 @@ pub(crate) struct OpenCar {
     index: OnceLock<Arc<CarIndex>>,
 }
 
-type Table = HashMap<Cid, (Arc<OpenCar>, Place), HashAddresses>;
+impl OpenCar {
+    pub(super) fn new(id: CarId, meta: CarMeta) -> Self {
+        Self {
+            id,
+            meta,
+            index: OnceLock::new(),
+        }
+    }
+}
 
 type Paged = Arc<Vec<Arc<OpenCar>>>;
 
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<CarId, Arc<OpenCar>, HashAddresses>,
-    /// The blocks of the small CARs whose index was read.
+    /// The small CARs whose index was read.
     table: Table,
     /// CARs whose index was not read yet.
     unread: Vec<Arc<OpenCar>>,
     /// CARs with an index in pages.
     paged: Paged,
+    /// CARs that are in a remote only. They are asked last.
+    away: Paged,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum FileKey {
     Journal(u64),
     Car(CarId),
+    Tail(CarId),
+}
+
+/// Where archives come from that are in a remote only.
+pub(crate) trait Origin: Send + Sync {
+    /// The bytes of an archive, checked.
+    ///
+    /// # Errors
+    /// [`Error::Away`] when no remote gives it.
+    fn archive(&self, id: &CarId, meta: &CarMeta) -> Result<Bytes>;
 }
 
 /// All CARs that blocks are read from.
@@ -61,6 +83,9 @@ pub(crate) struct Cars {
     files: Cache<FileKey, Arc<dyn BlobReader>>,
     /// One thread reads indexes at a time.
     reading: Mutex<()>,
+    /// One thread fetches archives at a time.
+    fetching: Mutex<()>,
+    origin: OnceLock<Box<dyn Origin>>,
 }
 
 impl fmt::Debug for Cars {
@@ -79,42 +104,55 @@ impl Cars {
             known: RwLock::default(),
             files: Cache::new(OPEN_FILES),
             reading: Mutex::default(),
+            fetching: Mutex::default(),
+            origin: OnceLock::new(),
         }
+    }
+
+    /// Archives that are in a remote only come from there, from now on.
+    pub(crate) fn set_origin(&self, origin: Box<dyn Origin>) {
+        let _ = self.origin.set(origin);
     }
 
     /// Blocks may be read from this CAR from now on.
     pub(crate) fn add(&self, id: CarId, meta: CarMeta) {
-        let car = Arc::new(OpenCar {
-            id,
-            meta,
-            index: OnceLock::new(),
-        });
+        let car = Arc::new(OpenCar::new(id, meta));
         let mut known = self.known.write();
         known.by_id.insert(id, car.clone());
         known.unread.push(car);
     }
 
-    /// Nobody reads from these CARs any more. Other CARs may hold the same blocks, and the table names
-    /// one for each: if it named one of these, the others' indexes are read again when they are needed.
+    /// Blocks of this CAR are read from another place from now on; what is known of it may come from
+    /// damaged bytes. Nothing happens when nobody reads from it any more.
+    pub(crate) fn renew(&self, id: CarId, meta: CarMeta) {
+        let _no_index_is_being_read = self.reading.lock();
+        let mut known = self.known.write();
+        if !known.by_id.contains_key(&id) {
+            return;
+        }
+        let car = Arc::new(OpenCar::new(id, meta));
+        known.by_id.insert(id, car.clone());
+        self.files.remove(&FileKey::Car(id));
+        known.table.remove(|other| *other == id);
+        Arc::make_mut(&mut known.paged).retain(|other| other.id != id);
+        Arc::make_mut(&mut known.away).retain(|other| other.id != id);
+        known.unread.retain(|other| other.id != id);
+        known.unread.push(car);
+    }
+
+    /// Nobody reads from these CARs any more.
     pub(crate) fn remove(&self, ids: &[CarId]) {
         let mut known = self.known.write();
-        for id in ids {
-            known.by_id.remove(id);
-            self.files.remove(&FileKey::Car(*id));
+        let ids: HashSet<&CarId, HashAddresses> = ids.iter().collect();
+        for id in &ids {
+            known.by_id.remove(*id);
+            self.files.remove(&FileKey::Car(**id));
+            self.files.remove(&FileKey::Tail(**id));
         }
-        let gone = |car: &Arc<OpenCar>| ids.contains(&car.id);
-        known.unread.retain(|car| !gone(car));
-        Arc::make_mut(&mut known.paged).retain(|car| !gone(car));
-        let (by_id, before) = (std::mem::take(&mut known.by_id), known.table.len());
-        known
-            .table
-            .retain(|_, (car, _)| by_id.contains_key(&car.id));
-        known.by_id = by_id;
-        if known.table.len() < before {
-            let paged: HashSet<CarId> = known.paged.iter().map(|car| car.id).collect();
-            let small = known.by_id.values().filter(|car| !paged.contains(&car.id));
-            known.unread = small.cloned().collect();
-        }
+        known.unread.retain(|car| !ids.contains(&car.id));
+        Arc::make_mut(&mut known.paged).retain(|car| !ids.contains(&car.id));
+        Arc::make_mut(&mut known.away).retain(|car| !ids.contains(&car.id));
+        known.table.remove(|id| ids.contains(id));
     }
 
     /// A CAR that blocks may be read from.
@@ -125,6 +163,29 @@ impl Cars {
     /// Lets go of a journal file that will be deleted.
     pub(crate) fn close_journal(&self, number: u64) {
         self.files.remove(&FileKey::Journal(number));
+    }
+
+    /// True for a CAR that is in a remote only.
+    pub(crate) fn is_away(&self, id: &CarId) -> bool {
+        let car = self.get(id);
+        car.is_some_and(|car| car.meta.location == Location::Away)
+    }
+
+    /// As [`Cars::read`], but nothing is fetched: [`Error::Away`] for what would have to be.
+    pub(crate) fn read_here(&self, cid: &Cid, cache: &BlockCache) -> Result<Bytes> {
+        self.check_here(cid, cache)?;
+        self.read(cid, cache)
+    }
+
+    /// Refuses a block for which an archive would have to be fetched.
+    pub(crate) fn check_here(&self, cid: &Cid, cache: &BlockCache) -> Result<()> {
+        match self.find(cid, cache)? {
+            Some((car, _)) if car.meta.location == Location::Away => Err(Error::Away {
+                car: car.id,
+                why: "it was not fetched yet".into(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// A block, checked against its address.
@@ -142,6 +203,7 @@ impl Cars {
                         return Err(Error::MissingBlock { cid: *cid });
                     }
                 }
+                Err(Error::Away { .. }) if self.get(&car.id).is_none() && attempts < 4 => {}
                 other => return other,
             }
         }
@@ -159,30 +221,56 @@ impl Cars {
 
     /// Where a block is.
     fn find(&self, cid: &Cid, cache: &BlockCache) -> Result<Option<(Arc<OpenCar>, Place)>> {
-        let (found, paged, all_read) = self.look(cid);
-        if found.is_some() {
-            return Ok(found);
-        }
-        if let Some(found) = self.find_in_pages(&paged, cid, cache)? {
-            return Ok(Some(found));
-        }
-        if all_read {
-            return Ok(None);
-        }
-        self.read_indexes()?;
-        let (found, paged, _) = self.look(cid);
-        match found {
-            Some(found) => Ok(Some(found)),
-            None => self.find_in_pages(&paged, cid, cache),
+        loop {
+            let (small, paged, all_read) = {
+                let known = self.known.read();
+                let all_read = known.unread.is_empty();
+                (known.table.holders(cid), known.paged.clone(), all_read)
+            };
+            match self.find_in_small(&small, cid, cache) {
+                // Replaced and deleted meanwhile: what replaced it is known now.
+                Err(Error::Storage(gone))
+                    if gone.is_not_found()
+                        && small.iter().any(|car| self.get(&car.id).is_none()) =>
+                {
+                    continue;
+                }
+                Ok(None) => {}
+                found => return found,
+            }
+            if let Some(found) = self.find_in_pages(&paged, cid, cache)? {
+                return Ok(Some(found));
+            }
+            if all_read {
+                let away = self.known.read().away.clone();
+                return self.find_in_pages(&away, cid, cache);
+            }
+            self.read_indexes(cache)?;
         }
     }
 
-    fn look(&self, cid: &Cid) -> (Option<(Arc<OpenCar>, Place)>, Paged, bool) {
-        let known = self.known.read();
-        match known.table.get(cid) {
-            Some(found) => (Some(found.clone()), Paged::default(), true),
-            None => (None, known.paged.clone(), known.unread.is_empty()),
+    /// Looks into the indexes of small CARs, which the cache holds.
+    fn find_in_small(
+        &self,
+        cars: &[Arc<OpenCar>],
+        cid: &Cid,
+        cache: &BlockCache,
+    ) -> Result<Option<(Arc<OpenCar>, Place)>> {
+        for car in cars {
+            // Under the CAR's own address, which no block has.
+            let index = match cache.get(&car.id) {
+                Some(Slot::Index(index)) => index,
+                _ => {
+                    let index = self.index(car)?;
+                    cache.insert(car.id, Slot::Index(index.clone()));
+                    index
+                }
+            };
+            if let Lookup::At(place) = index.lookup(cid) {
+                return Ok(Some((car.clone(), place)));
+            }
         }
+        Ok(None)
     }
 
     /// Newest first: what is looked for is mostly young.
@@ -236,7 +324,7 @@ impl Cars {
     }
 
     /// Reads the indexes that were not read yet.
-    fn read_indexes(&self) -> Result<()> {
+    fn read_indexes(&self, cache: &BlockCache) -> Result<()> {
         let _one_at_a_time = self.reading.lock();
         let unread = self.known.read().unread.clone();
         let mut read = Vec::with_capacity(unread.len());
@@ -259,11 +347,13 @@ impl Cars {
             if known.unread.len() == before {
                 continue;
             }
-            if index.pages().next().is_none() {
-                let places = index
-                    .entries()
-                    .map(|place| (place.cid, (car.clone(), place)));
-                known.table.extend(places);
+            if car.meta.location == Location::Away {
+                let _ = car.index.set(index);
+                Arc::make_mut(&mut known.away).push(car);
+            } else if index.pages().next().is_none() {
+                let blocks = index.entries().map(|place| place.cid);
+                known.table.add(car.clone(), blocks);
+                cache.insert(car.id, Slot::Index(index.clone()));
             } else {
                 let _ = car.index.set(index);
                 Arc::make_mut(&mut known.paged).push(car);
@@ -272,17 +362,15 @@ impl Cars {
         Ok(())
     }
 
-    /// Takes note of the places of a CAR that was just written, so that its index need not be read.
-    pub(crate) fn note_places(&self, id: &CarId, places: impl IntoIterator<Item = Place>) {
+    /// Takes note of the index of a small CAR that was just written, so that it need not be read.
+    pub(crate) fn note_index(&self, id: &CarId, index: CarIndex, cache: &BlockCache) {
         let mut known = self.known.write();
         let Some(car) = known.by_id.get(id).cloned() else {
             return;
         };
         known.unread.retain(|other| other.id != *id);
-        let places = places
-            .into_iter()
-            .map(|place| (place.cid, (car.clone(), place)));
-        known.table.extend(places);
+        known.table.add(car, index.entries().map(|place| place.cid));
+        cache.insert(*id, Slot::Index(Arc::new(index)));
     }
 
     /// The index of a CAR.
@@ -350,6 +438,7 @@ impl Cars {
         let (name, offset) = match car.meta.location {
             Location::File => (car_name(&car.id), 0),
             Location::Journal { number, offset } => (journal_name(number), offset),
+            Location::Away => return self.read_bytes(car, 0, car.meta.bytes as usize),
         };
         let file = self.blobs.open(&name)?;
         if car.meta.location == Location::File && file.size() != car.meta.bytes {
@@ -387,7 +476,78 @@ impl Cars {
                 let file = self.file(FileKey::Journal(number), end)?;
                 Ok(file.read(at + offset, len, Wait::Allowed)?)
             }
+            Location::Away => {
+                if let Some(tail) = self.tail(car)? {
+                    let start = car.meta.bytes.saturating_sub(tail.size());
+                    if offset >= start {
+                        return Ok(tail.read(offset - start, len, Wait::Allowed)?);
+                    }
+                }
+                self.read_bytes(&*self.fetch(car)?, offset, len)
+            }
         }
+    }
+
+    /// The end of a CAR that is in a remote only, if it is here.
+    fn tail(&self, car: &OpenCar) -> Result<Option<Arc<dyn BlobReader>>> {
+        match self.file(FileKey::Tail(car.id), 0) {
+            Ok(tail) => Ok(Some(tail)),
+            Err(Error::Storage(error)) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks the end of a CAR that is in a remote only, from the store: the index has the hash of its
+    /// address, and so have its pages, as far as it can be opened.
+    pub(crate) fn check_tail(&self, car: &OpenCar) -> Result<()> {
+        self.files.remove(&FileKey::Tail(car.id));
+        let place = || format!("the index of CAR {}", car.id);
+        let Some(tail) = self.tail(car)? else {
+            return Err(Error::corrupt(place(), "it is not here"));
+        };
+        let len = (car.meta.bytes - car.meta.index_offset) as usize + RAW_CID;
+        let at = tail.size().checked_sub(len as u64);
+        let at = at.ok_or_else(|| Error::corrupt(place(), "it was cut short"))?;
+        let framed = tail.read(at, len, Wait::Allowed)?;
+        check_index(&place, car.meta.sealed, &framed)?;
+        if !car.meta.sealed || self.keys.is_some() {
+            self.places(&OpenCar::new(car.id, car.meta))?;
+        }
+        Ok(())
+    }
+
+    /// Fetches a CAR that is in a remote only, and keeps it.
+    pub(crate) fn fetch(&self, car: &OpenCar) -> Result<Arc<OpenCar>> {
+        let _one_at_a_time = self.fetching.lock();
+        let away = |why: &str| Error::Away {
+            car: car.id,
+            why: why.into(),
+        };
+        match self.get(&car.id) {
+            None => return Err(away("it was replaced meanwhile")),
+            Some(known) if known.meta.location != Location::Away => return Ok(known),
+            Some(_) => {}
+        }
+        // One that was fetched before it became part of the log is here.
+        let name = car_name(&car.id);
+        let here = match self.blobs.open(&name) {
+            Ok(file) => file.size() == car.meta.bytes,
+            Err(error) if error.is_not_found() => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !here {
+            let origin = self.origin.get();
+            let origin = origin.ok_or_else(|| away("the ledger is being opened"))?;
+            let bytes = origin.archive(&car.id, &car.meta)?;
+            self.blobs.put(&name, &bytes)?;
+        }
+        let meta = CarMeta {
+            location: Location::File,
+            ..car.meta
+        };
+        self.renew(car.id, meta);
+        self.get(&car.id)
+            .ok_or_else(|| away("it was replaced meanwhile"))
     }
 
     /// An open file that has at least `end` bytes: a journal grows after it was opened.
@@ -400,9 +560,25 @@ impl Cars {
         let file = match key {
             FileKey::Journal(number) => self.blobs.open(&journal_name(number))?,
             FileKey::Car(id) => self.blobs.open_sized(&car_name(&id), end)?,
+            FileKey::Tail(id) => self.blobs.open(&tail_name(&id))?,
         };
         self.files.insert(key, file.clone());
         Ok(file)
+    }
+}
+
+/// Checks an index by the address in front of it.
+pub(crate) fn check_index(place: &dyn Fn() -> String, sealed: bool, framed: &Bytes) -> Result<()> {
+    let codec = match sealed {
+        true => Codec::RAW,
+        false => Codec::DAG_CBOR,
+    };
+    match framed[..RAW_CID] == Cid::of(codec, &framed[RAW_CID..]).to_bytes() {
+        true => Ok(()),
+        false => Err(Error::corrupt(
+            place(),
+            "it does not have the hash of its address",
+        )),
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct NewCar {
     /// Its bytes; `None` when they are durable in a file of its own already.
     pub(crate) bytes: Option<Bytes>,
     pub(crate) sealed: bool,
+    /// True when only its end is here.
+    pub(crate) away: bool,
 }
 
 /// The open store of one ledger.
@@ -147,7 +149,7 @@ impl Store {
             }
         }
         for new in cars {
-            self.note_places(new);
+            self.note_index(new);
         }
         publish(&log.state);
         Ok(())
@@ -178,7 +180,7 @@ impl Store {
                     self.env.blobs.put(&car_name(&new.car.cid), bytes)?;
                     Location::File
                 }
-                None => Location::File,
+                None => new.kept(),
             };
             edit.appended.push(Segment {
                 id: new.car.cid,
@@ -189,9 +191,10 @@ impl Store {
     }
 
     /// The index of a small CAR that was just written is at hand.
-    fn note_places(&self, new: &NewCar) {
+    fn note_index(&self, new: &NewCar) {
         let Some(bytes) = &new.bytes else { return };
-        let index = bytes.slice(new.car.index_offset as usize..);
+        // A copy: a slice would keep the whole CAR in memory.
+        let index = Bytes::copy_from_slice(&bytes[new.car.index_offset as usize..]);
         let index = match new.sealed {
             true => match self.cars.unseal(&"a new CAR", &index) {
                 Ok(block) => block.bytes,
@@ -202,7 +205,7 @@ impl Store {
         if let Ok(index) = CarIndex::decode(&index)
             && index.pages().next().is_none()
         {
-            self.cars.note_places(&new.car.cid, index.entries());
+            self.cars.note_index(&new.car.cid, index, &self.cache);
         }
     }
 
@@ -292,6 +295,32 @@ impl Blocks for Store {
     }
 }
 
+/// The blocks that can be read without fetching an archive: [`Error::Away`] for the others.
+pub(crate) struct Here<'a>(pub(crate) &'a Store);
+
+impl Here<'_> {
+    fn check(&self, cid: &Cid) -> Result<()> {
+        self.0.cars.check_here(cid, &self.0.cache)
+    }
+}
+
+impl Blocks for Here<'_> {
+    fn block(&self, cid: &Cid) -> Result<Bytes> {
+        self.check(cid)?;
+        self.0.block(cid)
+    }
+
+    fn event(&self, cid: &Cid) -> Result<Event> {
+        self.check(cid)?;
+        self.0.event(cid)
+    }
+
+    fn change(&self, cid: &Cid) -> Result<Arc<Change>> {
+        self.check(cid)?;
+        self.0.change(cid)
+    }
+}
+
 /// Builds the CARs of a commit: the header block first, then the blocks, as many CARs as the limit
 /// asks for. Every CAR of the group carries a header that names the others before it; the first one's
 /// names all that follow.
@@ -336,6 +365,7 @@ pub(crate) fn pack(
             car,
             bytes: Some(bytes.into()),
             sealed: seal.is_some(),
+            away: false,
         });
     }
     cars.reverse();
@@ -343,8 +373,15 @@ pub(crate) fn pack(
 }
 
 impl NewCar {
-    /// As a CAR with a file of its own.
+    /// As a CAR that is not in the journal.
     pub(crate) fn file_meta(&self) -> CarMeta {
-        CarMeta::of(&self.car, self.sealed, 0, 0, Location::File)
+        CarMeta::of(&self.car, self.sealed, 0, 0, self.kept())
+    }
+
+    fn kept(&self) -> Location {
+        match self.away {
+            true => Location::Away,
+            false => Location::File,
+        }
     }
 }

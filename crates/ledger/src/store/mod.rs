@@ -4,6 +4,7 @@
 //! manifest/<number>.manifest   the state: log of CARs, heads, redirect files, notes (numbered, fenced)
 //! journal/<number>.journal     edits since, with the CARs of their commits
 //! car/<cid>.car                what compactions wrote, and what came from elsewhere
+//! away/<cid>.tail              the ends of CARs that are in a remote only
 //! redirect/<number>.redirect   where the names of replaced CARs lead
 //! ```
 
@@ -16,19 +17,23 @@ mod open;
 mod redirects;
 mod scope;
 mod state;
+mod table;
 mod upkeep;
 
 pub(crate) use cache::{HashAddresses, Slot};
 pub use car_ref::{CarId, CarMeta, Location};
-pub(crate) use car_ref::{car_name, car_of_name};
-pub(crate) use cars::{Cars, OpenCar};
-pub(crate) use core::{NewCar, Store, pack};
-pub(crate) use journal::Journal;
+pub(crate) use car_ref::{car_name, car_of_name, tail_name};
+pub(crate) use cars::{Cars, OpenCar, Origin, RAW_CID, check_index};
+pub(crate) use core::{Here, NewCar, Store, pack};
 pub use journal::Position;
 pub(crate) use journal::frame::checksum;
+pub(crate) use journal::{Journal, journal_name};
 pub use open::OpenStats;
+pub(crate) use open::read_state;
 pub use redirects::RedirectFile;
-pub(crate) use redirects::{add as add_redirects, load as load_redirects};
+pub(crate) use redirects::{
+    add as add_redirects, decode as decode_redirects, load as load_redirects,
+};
 pub use scope::ScopedBlobs;
 pub(crate) use siltstone_storage::Segment;
 pub use state::{Edit, Floor, State};

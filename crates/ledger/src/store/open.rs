@@ -2,7 +2,7 @@
 //! names. Of the journal only headers and edits are read, of the CARs nothing.
 
 use super::cache::BlockCache;
-use super::car_ref::{CarId, Location, car_of_name};
+use super::car_ref::{CarId, CarMeta, Location, car_of_name, car_of_tail};
 use super::cars::Cars;
 use super::core::{Log, Store};
 use super::journal::frame::{FILE_HEADER, RECORD_HEADER};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use parking_lot::Mutex;
 use siltstone_storage::{Env, FolderLock, ManifestStore, Pins, Role};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What opening found and did.
@@ -34,6 +34,8 @@ struct Replayed {
     state: State,
     edits: u64,
     torn: u64,
+    /// A journal file that was created by a process that died before its first record.
+    blank: Option<u64>,
     /// Journal files that are there.
     files: BTreeSet<u64>,
     /// The number of the next one.
@@ -58,13 +60,20 @@ impl Store {
                 ..State::default()
             }
         })?;
-        let mut replayed = apply_journal(&env, manifest.current().state.clone())?;
+        let replay = || -> Result<Replayed> {
+            let replayed = apply_journal(&env, manifest.current().state.clone())?;
+            if let Some(number) = replayed.blank {
+                env.blobs.delete(&journal_name(number))?;
+            }
+            Ok(replayed)
+        };
+        let mut replayed = replay()?;
         let (epoch, bytes) = (manifest.epoch(), options.journal_bytes);
         let mut journal = Journal::new(env.clone(), epoch, replayed.next, bytes);
         if !env.blobs.can_append() {
             while !journal.fence()? {
                 // A writer that is being replaced was quicker.
-                replayed = apply_journal(&env, manifest.current().state.clone())?;
+                replayed = replay()?;
                 journal = Journal::new(env.clone(), epoch, replayed.next, bytes);
             }
             let newest = manifest.refresh()?;
@@ -95,8 +104,19 @@ impl Store {
             manifest.commit(|_| Ok::<_, siltstone_storage::Error>(state.clone()))?;
         }
         let cars = Cars::new(env.blobs.clone(), options.keys.clone());
+        let fetched = fetched(&env, &state)?;
         for segment in state.cars.live() {
-            cars.add(segment.id, segment.meta);
+            let location = match fetched.contains(&segment.id) {
+                true => Location::File,
+                false => segment.meta.location,
+            };
+            cars.add(
+                segment.id,
+                CarMeta {
+                    location,
+                    ..segment.meta
+                },
+            );
         }
         // Nobody reads yet, so nobody holds what is replaced.
         let retired: BTreeSet<CarId> = state.retired.keys().copied().collect();
@@ -125,6 +145,27 @@ impl Store {
     }
 }
 
+/// The state of a ledger as its files say it, without opening it; `None` when there is none. Somebody may
+/// be writing it meanwhile.
+pub(crate) fn read_state(env: &Env) -> Result<Option<State>> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let unused = State::default;
+        let manifest = match ManifestStore::<State>::open(env.clone(), Role::Reader, unused) {
+            Err(error) if error.is_not_found() && attempts < 4 => continue,
+            Err(error) if error.is_not_found() => return Ok(None),
+            other => other?,
+        };
+        // A journal that grows or goes while it is read may look damaged.
+        match apply_journal(env, manifest.current().state.clone()) {
+            Ok(replayed) => return Ok(Some(replayed.state)),
+            Err(_) if attempts < 4 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Applies the records from the state's position on.
 fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
     let blobs = &*env.blobs;
@@ -133,6 +174,7 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
     let mut found = Replayed {
         edits: 0,
         torn: 0,
+        blank: None,
         next: files
             .last()
             .map_or(from.number, |last| (last + 1).max(from.number)),
@@ -161,8 +203,7 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
                     name, 0, what,
                 )));
             }
-            // Created by a process that died before its first record.
-            blobs.delete(&name)?;
+            found.blank = Some(number);
             found.files.remove(&number);
             found.next = number;
             continue;
@@ -201,6 +242,22 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
     Ok(found)
 }
 
+/// The CARs of which the state says that they are in a remote, and that were fetched since.
+fn fetched(env: &Env, state: &State) -> Result<BTreeSet<CarId>> {
+    let live = state.cars.live().iter();
+    let away = live.filter(|car| car.meta.location == Location::Away);
+    let away: BTreeMap<CarId, u64> = away.map(|car| (car.id, car.meta.bytes)).collect();
+    if away.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let blobs = env.blobs.list("car/")?.into_iter();
+    let whole = blobs.filter_map(|blob| {
+        let id = car_of_name(&blob.name)?;
+        (away.get(&id) == Some(&blob.size)).then_some(id)
+    });
+    Ok(whole.collect())
+}
+
 /// Every CAR that an edit says is in its body is.
 fn fits(edit: &Edit, body: u64) -> Result<(), String> {
     for car in &edit.appended {
@@ -237,6 +294,11 @@ fn sweep(
     };
     for blob in env.blobs.list("car/")? {
         if car_of_name(&blob.name).is_some_and(|id| !live.contains(&id)) {
+            delete(&blob.name)?;
+        }
+    }
+    for blob in env.blobs.list("away/")? {
+        if car_of_tail(&blob.name).is_some_and(|id| !live.contains(&id)) {
             delete(&blob.name)?;
         }
     }

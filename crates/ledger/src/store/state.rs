@@ -11,8 +11,11 @@ use serde::{Deserialize, Serialize};
 use siltstone_storage::{Capture, ManifestState, Segment, SegmentLog};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The version of the encoded state and edits that this build writes.
+/// The version of encoded states and edits.
 const VERSION: u8 = 1;
+/// The same with CARs that are in a remote only. Written only for those, so that builds which know of none
+/// read all others.
+const VERSION_AWAY: u8 = 2;
 
 /// What is below a prune: reads there are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +98,9 @@ pub struct Edit {
 impl Edit {
     /// The edit as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        encode(self)
+        let outputs = self.swap.iter().flat_map(|swap| &swap.outputs);
+        let cars = self.appended.iter().chain(outputs);
+        encode(self, cars.map(|car| &car.meta))
     }
 
     /// The edit from bytes, or what is wrong with them.
@@ -226,6 +231,28 @@ impl State {
         Ok(())
     }
 
+    /// The state as it is where every CAR is a file of its own: nothing is replaced, no journal is there,
+    /// and no index, which each store builds for itself.
+    pub(crate) fn in_files(mut self) -> Self {
+        let retired: Vec<CarId> = self.cars.retired().copied().collect();
+        self.cars.remove_retired(&retired);
+        let moved = self
+            .cars
+            .capture(|car| matches!(car.meta.location, Location::Journal { .. }));
+        let moved = self
+            .cars
+            .relabel(&moved, |meta| meta.location = Location::File);
+        moved.expect("what was captured just now is live");
+        self.retired.clear();
+        self.cuts.clear();
+        self.notes.retain(|key, _| !key.starts_with("index/"));
+        self.journal = Position {
+            number: 1,
+            offset: 0,
+        };
+        self
+    }
+
     /// The journal files in which CARs lie that are live, or replaced and not among `deleted`.
     pub fn journals_in_use(&self, deleted: &BTreeSet<CarId>) -> BTreeSet<u64> {
         let live = self.cars.live().iter().map(|segment| &segment.meta);
@@ -234,7 +261,7 @@ impl State {
         live.chain(retired.map(|(_, meta)| meta))
             .filter_map(|meta| match meta.location {
                 Location::Journal { number, .. } => Some(number),
-                Location::File => None,
+                Location::File | Location::Away => None,
             })
             .collect()
     }
@@ -253,17 +280,22 @@ impl Location {
     }
 }
 
-fn encode(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+fn encode<'a>(value: &impl Serialize, mut cars: impl Iterator<Item = &'a CarMeta>) -> Vec<u8> {
+    let mut bytes = match cars.any(|car| car.location == Location::Away) {
+        true => vec![VERSION_AWAY],
+        false => vec![VERSION],
+    };
     bytes.extend(postcard::to_stdvec(value).expect("a state always serializes"));
     bytes
 }
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     match bytes.split_first() {
-        Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|e| e.to_string()),
+        Some((&(VERSION | VERSION_AWAY), rest)) => {
+            postcard::from_bytes(rest).map_err(|e| e.to_string())
+        }
         Some((found, _)) => Err(format!(
-            "version {found}; this build reads {VERSION}. Upgrade siltstone"
+            "version {found}; this build reads up to {VERSION_AWAY}. Upgrade siltstone"
         )),
         None => Err("it is empty".into()),
     }
@@ -271,7 +303,8 @@ fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 
 impl ManifestState for State {
     fn encode(&self) -> Vec<u8> {
-        encode(self)
+        let live = self.cars.live().iter().map(|car| &car.meta);
+        encode(self, live.chain(self.retired.values()))
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, String> {
@@ -359,5 +392,44 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(State::decode(&bytes[..cut]).is_err());
         }
+    }
+
+    #[test]
+    fn only_what_names_a_car_in_a_remote_is_of_the_second_version() {
+        let end = Position {
+            number: 4,
+            offset: 9,
+        };
+        let mut state = State::default();
+        for (location, version) in [(Location::File, VERSION), (Location::Away, VERSION_AWAY)] {
+            let edit = Edit {
+                appended: vec![car(version, location)],
+                ..Edit::default()
+            };
+            assert_eq!(edit.encode()[0], version);
+            assert_eq!(Edit::decode(&edit.encode()).unwrap(), edit);
+            state.apply(&edit, 4, 0, end).unwrap();
+            let bytes = ManifestState::encode(&state);
+            assert_eq!(bytes[0], version);
+            assert_eq!(State::decode(&bytes).unwrap(), state);
+        }
+        let swap = Edit {
+            swap: Some(Swap {
+                captured: vec![id(VERSION_AWAY)],
+                outputs: vec![car(9, Location::File)],
+                redirects_added: Vec::new(),
+                redirects_removed: Vec::new(),
+            }),
+            ..Edit::default()
+        };
+        state.apply(&swap, 4, 0, end).unwrap();
+        // Until it is deleted.
+        assert_eq!(ManifestState::encode(&state)[0], VERSION_AWAY);
+        let deleted = Edit {
+            forgotten: vec![id(VERSION_AWAY)],
+            ..Edit::default()
+        };
+        state.apply(&deleted, 4, 0, end).unwrap();
+        assert_eq!(ManifestState::encode(&state)[0], VERSION);
     }
 }

@@ -1,7 +1,7 @@
 //! Work that nobody waits for: the manifest is written now and then, so that opening reads little of
 //! the journal; what is replaced is deleted once nobody can read it.
 
-use super::car_ref::{CarId, Location, car_name};
+use super::car_ref::{CarId, Location, car_name, tail_name};
 use super::core::Store;
 use super::journal::journal_name;
 use super::redirects::{RedirectFile, redirect_number};
@@ -55,8 +55,11 @@ impl Store {
             self.cars.remove(&ids);
             for (id, size, location) in &free {
                 bytes += size;
-                if *location == Location::File {
+                if let Location::File | Location::Away = location {
                     self.env.blobs.delete(&car_name(id))?;
+                }
+                if *location == Location::Away {
+                    self.env.blobs.delete(&tail_name(id))?;
                 }
             }
             self.log.lock().forgotten.extend(ids);
@@ -187,6 +190,18 @@ impl Store {
         for id in cars {
             if !self.log.lock().state.has(id) {
                 let _ = self.env.blobs.delete(&car_name(id));
+            }
+        }
+    }
+
+    /// As [`Store::delete_unlisted`], the ends of CARs that are in a remote only.
+    pub(crate) fn delete_unlisted_tails(&self, cars: &[CarId]) {
+        if self.check_writable().is_err() {
+            return;
+        }
+        for id in cars {
+            if !self.log.lock().state.has(id) {
+                let _ = self.env.blobs.delete(&tail_name(id));
             }
         }
     }

@@ -1,9 +1,11 @@
 //! `siltstone ledger`: local-first ledgers of content-addressed documents. A file for each kind of
 //! command.
 
+mod file;
 mod keys;
 mod query;
 mod read;
+mod repair;
 mod sync;
 mod upkeep;
 mod write;
@@ -33,9 +35,11 @@ Examples:
   siltstone ledger all notes --prefix s
   siltstone ledger query notes grain --from 0.1 --limit 10
   siltstone ledger history notes sand
+  siltstone ledger file put notes sand photo.jpg
   siltstone ledger compact notes
   siltstone ledger verify notes
   siltstone ledger sync notes ../shared/notes
+  siltstone ledger repair notes --from ../shared/notes
   siltstone ledger export notes notes.car";
 
 /// Arguments of `ledger`.
@@ -107,6 +111,8 @@ enum LedgerCommand {
     Prune(upkeep::PruneArgs),
     /// Check every block, from the archives up and from the head down
     Verify(upkeep::VerifyArgs),
+    /// Put back what is missing or damaged, from a place that it was synced with
+    Repair(repair::RepairArgs),
     /// Show what it is made of
     Stats {
         /// The ledger
@@ -123,6 +129,9 @@ enum LedgerCommand {
         /// The ledger
         name: String,
     },
+    /// Put, get and list files that documents link to
+    #[command(subcommand)]
+    File(file::FileCommand),
     /// Make, show and rotate key rings
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -145,6 +154,7 @@ pub(crate) fn run(args: &LedgerArgs, session: &mut Session) -> Result<()> {
         LedgerCommand::Compact { name } => upkeep::compact(name, opening, session),
         LedgerCommand::Prune(args) => upkeep::prune(args, opening, session),
         LedgerCommand::Verify(args) => upkeep::verify(args, opening, session),
+        LedgerCommand::Repair(args) => repair::repair(args, opening, session),
         LedgerCommand::Stats { name } => upkeep::stats(name, opening, session),
         LedgerCommand::Export(args) => upkeep::export(args, opening, session),
         LedgerCommand::Import(args) => upkeep::import(args, opening, session),
@@ -157,6 +167,7 @@ pub(crate) fn run(args: &LedgerArgs, session: &mut Session) -> Result<()> {
                 Object::default().field("dropped", name)
             })
         }
+        LedgerCommand::File(command) => file::run(command, opening, session),
         LedgerCommand::Keys(command) => keys::run(command, opening, session),
     }
 }
@@ -183,6 +194,7 @@ impl Opening {
     ) -> Result<T> {
         let db = session.writer()?;
         let ledger = db.ledgers().open(name, self.options()?)?;
+        sync::attach_places(&ledger)?;
         closing(&db, &ledger, work)
     }
 
@@ -195,6 +207,7 @@ impl Opening {
     ) -> Result<T> {
         let db = session.create(KeyspaceOptions::default())?;
         let ledger = db.ledgers().open_or_create(name, self.options()?)?;
+        sync::attach_places(&ledger)?;
         closing(&db, &ledger, work)
     }
 }

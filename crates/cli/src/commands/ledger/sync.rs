@@ -7,11 +7,13 @@ use crate::object::{Object, hex};
 use crate::progress::{self, Unit};
 use crate::session::Session;
 use crate::units::{bytes, plural};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use siltstone::Location;
 use siltstone::ledger::block::sha256;
-use siltstone::ledger::{Ledger, Phase, Progress, Remote, SyncReport};
-use siltstone_storage::{SystemRng, probe_put_if_absent};
+use siltstone::ledger::{Fetch, Ledger, Phase, Progress, Remote, SyncReport};
+use siltstone_storage::{Blobs, SystemRng, probe_put_if_absent};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Arguments of `sync`.
@@ -24,9 +26,31 @@ pub(super) struct SyncArgs {
     /// Go on: exchange again every so often, until interrupted
     #[arg(long, value_name = "TIME", value_parser = crate::units::parse_duration, num_args = 0..=1, default_missing_value = "5s")]
     follow: Option<Duration>,
+    /// How much comes here: all, or on-demand: heads first, large archives when a read needs them. Kept for
+    /// the next time [default: as before; the first time all]
+    #[arg(long, value_name = "WHAT")]
+    fetch: Option<Wanted>,
     /// Archives that nobody names any more stay this long
     #[arg(long, value_name = "TIME", value_parser = crate::units::parse_duration, default_value = "1h")]
     grace: Duration,
+}
+
+/// How much of a remote comes here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wanted {
+    /// Everything
+    All,
+    /// Large archives when a read needs them
+    OnDemand,
+}
+
+impl From<Wanted> for Fetch {
+    fn from(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::All => Self::All,
+            Wanted::OnDemand => Self::OnDemand,
+        }
+    }
 }
 
 pub(super) fn sync(args: &SyncArgs, opening: &Opening, session: &mut Session) -> Result<()> {
@@ -37,17 +61,10 @@ pub(super) fn sync(args: &SyncArgs, opening: &Opening, session: &mut Session) ->
     if location.folder().is_none() {
         probe_put_if_absent(&*blobs, &SystemRng)?;
     }
-    let remote = Remote::new(name_of(&location), blobs)
-        .grace(args.grace)
-        .background(false)
-        .progress(move |progress: &Progress| {
-            shown.set_message(match progress.phase {
-                Phase::Pull => "pull",
-                Phase::Push => "push",
-            });
-            shown.set_length(progress.of_cars as u64);
-            shown.set_position(progress.cars as u64);
-        });
+    let mut remote = remote_at(&location, blobs, shown).grace(args.grace);
+    if let Some(wanted) = args.fetch {
+        remote = remote.fetch(wanted.into());
+    }
     let db = session.create(siltstone::KeyspaceOptions::default())?;
     let ledger: Ledger = db
         .ledgers()
@@ -84,8 +101,8 @@ pub(super) fn sync(args: &SyncArgs, opening: &Opening, session: &mut Session) ->
     outcome.map(drop)
 }
 
-/// The name under which the ledger remembers a place.
-fn name_of(location: &Location) -> String {
+/// The remote at a place, under the name by which the ledger remembers it.
+pub(super) fn remote_at(location: &Location, blobs: Arc<dyn Blobs>, bar: ProgressBar) -> Remote {
     let place = match location.folder() {
         Some(folder) => std::path::absolute(folder)
             .unwrap_or_else(|_| folder.to_path_buf())
@@ -93,7 +110,35 @@ fn name_of(location: &Location) -> String {
             .to_string(),
         None => location.to_string(),
     };
-    format!("at-{}", hex(&sha256(place.as_bytes())[..12]))
+    let name = format!("at-{}", hex(&sha256(place.as_bytes())[..12]));
+    Remote::new(name, blobs)
+        .place(place)
+        .background(false)
+        .progress(move |progress: &Progress| {
+            bar.set_message(match progress.phase {
+                Phase::Pull => "pull",
+                Phase::Push => "push",
+                Phase::Repair => "repair",
+            });
+            bar.set_length(progress.of_cars as u64);
+            bar.set_position(progress.cars as u64);
+        })
+}
+
+/// Attaches the places that it was synced with and that can be reached, when archives are only there.
+pub(super) fn attach_places(ledger: &Ledger) -> Result<()> {
+    if ledger.stats().away_cars == 0 {
+        return Ok(());
+    }
+    for (_, place) in ledger.places() {
+        let location = Location::parse(&place)?;
+        // What is read from one that is away says so.
+        if let Ok(blobs) = location.blobs() {
+            let remote = remote_at(&location, blobs, ProgressBar::hidden());
+            ledger.attach(remote).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_news(report: &SyncReport) -> bool {

@@ -116,7 +116,10 @@ pub(super) fn verify(args: &VerifyArgs, opening: &Opening, session: &mut Session
             .field("blocks", &report.blocks)
             .field("events", &report.events)
             .field("documents", &report.documents)
+            .field("linked_files", &report.linked_files)
             .field("pruned", &report.pruned)
+            .field("away", &report.away)
+            .field("away_blocks", &report.away_blocks)
             .field("problems", &problems);
         session.out.object(object)?;
     } else {
@@ -127,6 +130,12 @@ pub(super) fn verify(args: &VerifyArgs, opening: &Opening, session: &mut Session
             plural(report.blocks, "block", "blocks"),
             plural(report.events, "event", "events"),
         ))?;
+        if report.away > 0 {
+            session.out.note(format_args!(
+                "{} in a remote only: not looked into",
+                plural(report.away, "archive", "archives"),
+            ));
+        }
         for problem in &problems {
             let problem = session.out.paint().red(problem);
             session.out.line(problem)?;
@@ -152,6 +161,8 @@ pub(super) fn stats(name: &str, opening: &Opening, session: &mut Session) -> Res
         let object = Object::default()
             .field("cars", &stats.cars)
             .field("car_bytes", &stats.car_bytes)
+            .field("away_cars", &stats.away_cars)
+            .field("away_bytes", &stats.away_bytes)
             .field("replaced_cars", &stats.replaced_cars)
             .field("redirects", &stats.redirects)
             .field("journal_edits", &stats.journal_edits)
@@ -163,6 +174,14 @@ pub(super) fn stats(name: &str, opening: &Opening, session: &mut Session) -> Res
         (
             "archives",
             format!("{} of {}", count(stats.cars as u64), bytes(stats.car_bytes)),
+        ),
+        (
+            "of them in a remote only",
+            format!(
+                "{} of {}",
+                count(stats.away_cars as u64),
+                bytes(stats.away_bytes)
+            ),
         ),
         (
             "replaced, not deleted yet",

@@ -74,6 +74,13 @@ impl Journal {
         self.env.blobs.can_append()
     }
 
+    /// Leaves the file at hand: the next record goes into another one.
+    pub(crate) fn leave_file(&mut self) {
+        if let Some(mut file) = self.file.take() {
+            file.appender.trim();
+        }
+    }
+
     /// Writes a record and makes it durable. After an error nothing more can be written.
     pub(crate) fn append(&mut self, edit: &[u8], body: &[&[u8]]) -> Result<Placed> {
         if self.failed {
@@ -101,9 +108,8 @@ impl Journal {
             .file
             .as_ref()
             .is_some_and(|file| file.offset >= self.file_bytes)
-            && let Some(mut full) = self.file.take()
         {
-            full.appender.trim();
+            self.leave_file();
         }
         let mut file = match self.file.take() {
             Some(file) => file,
@@ -217,8 +223,6 @@ fn create(env: &Env, name: &str, bytes: &[u8]) -> Result<bool> {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        if let Some(mut file) = self.file.take() {
-            file.appender.trim();
-        }
+        self.leave_file();
     }
 }

@@ -237,7 +237,7 @@ impl Everything {
         transaction.put(&self.rows, b"moved", &[count])?;
         let ((), commit) = self.db.lists().commit(&transaction, |lists| {
             let first = lists.edit(&self.todo, |todo| {
-                let first = todo.get(0).cloned();
+                let first = todo.get(0).map(std::borrow::Cow::into_owned);
                 todo.delete(0..1)?;
                 Ok(first)
             })?;

@@ -61,7 +61,7 @@ pub(crate) struct Row {
     pub(crate) entries: u64,
     /// A buffered put in random order, the last flush included.
     pub(crate) put_ns: f64,
-    /// Compaction of everything, for each entry.
+    /// Compaction of everything after a tenth was put once more, for each entry.
     pub(crate) compact_ns: f64,
     /// From open to the first value.
     pub(crate) open_ms: f64,
@@ -144,18 +144,28 @@ fn measure(job: &Job) -> Result<Row> {
     };
     let each = |took: Duration, count: u64| took.as_nanos() as f64 / count as f64;
 
-    let database = open()?;
-    let start = Instant::now();
-    for number in 0..job.entries {
+    let put = |database: &Database, number: u64| -> Result<()> {
         let (key, value) = data::entry(number, 0);
         let keyspace = database.default_keyspace();
         keyspace
             .put_with(&key, &value[..VALUE], Durability::Buffered)
             .map_err(Error::soak)?;
+        Ok(())
+    };
+
+    let database = open()?;
+    let start = Instant::now();
+    for number in 0..job.entries {
+        put(&database, number)?;
     }
     database.flush().map_err(Error::soak)?;
     let put_ns = each(start.elapsed(), job.entries);
 
+    // A tenth once more, so that there is something to bring together.
+    for number in (0..job.entries).step_by(10) {
+        put(&database, number)?;
+    }
+    database.flush().map_err(Error::soak)?;
     let start = Instant::now();
     database
         .compact(&CompactOptions::default())

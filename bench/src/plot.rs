@@ -137,18 +137,18 @@ mod tests {
             across: "seconds".into(),
             lines: vec![
                 Line {
-                    name: "first".into(),
+                    name: "alpha".into(),
                     points: vec![(1.0, 10.0), (10.0, 1e6), (100.0, 0.0)],
                 },
                 Line {
-                    name: "second".into(),
+                    name: "beta".into(),
                     points: vec![(1.0, 7.0), (100.0, 7.0)],
                 },
             ],
         };
         for scale in [Scale::Even, Scale::Decades] {
             let text = draw(&[panel(), panel()], scale).unwrap();
-            for word in ["memory", "seconds", "first", "second"] {
+            for word in ["memory", "seconds", "alpha", "beta"] {
                 assert_eq!(text.matches(word).count(), 2, "{word}");
             }
             assert!(text.matches("<polyline").count() >= 4);

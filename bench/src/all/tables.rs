@@ -40,7 +40,16 @@ fn micros(us: f64) -> String {
 }
 
 fn times(ratio: f64) -> String {
-    format!("{ratio:.2}x")
+    match ratio {
+        ratio if ratio < 0.01 => format!("{ratio:.4}x"),
+        ratio => format!("{ratio:.2}x"),
+    }
+}
+
+/// A figure and its unit; a rate needs no space between.
+fn with_unit(value: f64, unit: &str) -> String {
+    let space = if unit.starts_with('/') { "" } else { " " };
+    format!("{}{space}{unit}", report::count(value))
 }
 
 /// Rows of Siltstone stand out.
@@ -149,9 +158,7 @@ pub(super) fn figures(rows: &[Value]) -> String {
             vec![
                 text(row, "figure").to_owned(),
                 text(row, "engine").to_owned(),
-                cell(row, "value", |value| {
-                    format!("{} {unit}", report::count(value))
-                }),
+                cell(row, "value", |value| with_unit(value, unit)),
                 cell(row, "p99_us", micros),
                 emphasized(row, cell(row, "ratio_to_peer", times)),
                 goal(row),

@@ -2,7 +2,7 @@
 //! log leaving every millisecond, which is its quickest, and with its default interval.
 //!
 //! - [`server`]: the bucket, in a process of its own, which counts its requests
-//! - [`engine`]: what the workloads need of a database; [`siltstone`], [`slatedb`]: who has it
+//! - [`engine`]: what the workloads need of a database; [`siltstone`], `slatedb`: who has it
 //! - [`work`]: the workloads
 
 mod engine;

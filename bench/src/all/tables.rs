@@ -109,7 +109,8 @@ pub(super) fn kv(rows: &[Value]) -> String {
 
 pub(super) fn list(rows: &[Value]) -> String {
     let figure = |row: &Value| {
-        let bytes = cell(row, "heap_bytes", kilobytes) + &cell(row, "encoded_bytes", kilobytes);
+        let heap = cell(row, "heap_bytes", kilobytes);
+        let bytes = format!("{heap}{}", cell(row, "encoded_bytes", kilobytes));
         match bytes.is_empty() {
             true => cell(row, "cpu_ms_min", |ms| format!("{ms:.2} ms")),
             false => bytes,

@@ -12,12 +12,15 @@ use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const PART: &str = ".part";
+/// Unsynced bytes of a log that the kernel is asked to begin to write.
+const WRITE_BEHIND: u64 = 1 << 20;
 /// How often a put whose unfinished file was swept away is tried.
 const PUT_ATTEMPTS: u32 = 10;
 
@@ -356,6 +359,7 @@ impl Blobs for LocalBlobs {
             reserved: 0,
             touched: 0,
             last_sync: 0,
+            started: 0,
             synced_often: false,
         };
         if let Err(error) = appender.reserve_ahead(0) {
@@ -480,6 +484,8 @@ struct LocalAppender {
     /// Bytes up to here have been written once, data or zeros.
     touched: u64,
     last_sync: u64,
+    /// Bytes up to here were synced, or are on their way to the disk.
+    started: u64,
     synced_often: bool,
 }
 
@@ -527,17 +533,41 @@ impl LocalAppender {
     }
 }
 
+impl LocalAppender {
+    /// Lets the kernel begin to write what has piled up, so that a sync after a long time waits for
+    /// the last of it only.
+    fn start_writing(&mut self) {
+        let Some(len) = NonZeroU64::new(self.offset - self.started) else {
+            return;
+        };
+        if len.get() >= WRITE_BEHIND {
+            // Dirty pages stay; the kernel starts to write them and does not wait. What it wrote
+            // before may leave the page cache: only recovery reads a log.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::fs::fadvise(
+                &self.file,
+                self.started,
+                Some(len),
+                rustix::fs::Advice::DontNeed,
+            );
+            self.started = self.offset;
+        }
+    }
+}
+
 impl Appender for LocalAppender {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.reserve_ahead(self.offset + bytes.len() as u64)?;
         self.write_at(bytes, self.offset)?;
         self.offset += bytes.len() as u64;
+        self.start_writing();
         self.zero_ahead()
     }
 
     fn sync(&mut self) -> Result<()> {
         self.synced_often = OFTEN.contains(&(self.offset - self.last_sync));
         self.last_sync = self.offset;
+        self.started = self.offset;
         self.file
             .sync_data()
             .map_err(|e| Error::io(self.path.display().to_string(), "fsync", &e))

@@ -129,6 +129,8 @@ pub(crate) enum Command {
     Flush,
     /// Merge tables chosen by hand
     Compact(commands::compact::CompactArgs),
+    /// Compact for the writer of a database, in a process of its own
+    CompactWorker(commands::compact_worker::CompactWorkerArgs),
     /// Show levels, memory, cache, filters and amplification
     Stats(commands::stats::StatsArgs),
     /// Read and check every block of every file

@@ -2,6 +2,7 @@
 //! replaced. Pipeline, flush, compaction and deletion are in files of their own.
 
 use crate::changes::Feeds;
+use crate::compaction::offer::Offers;
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::open::ChargeProof;
@@ -55,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) compactions: Permits,
     /// Tables that a compaction is reading.
     pub(crate) claimed: Mutex<BTreeSet<SegmentId>>,
+    /// Compactions that are left to other processes.
+    pub(crate) offers: Mutex<Offers>,
     /// Deleted tables that the manifest still lists as retired.
     pub(crate) deleted: Mutex<Vec<SegmentId>>,
     /// Tables of failed flushes and compactions that could not be deleted yet.
@@ -68,12 +71,12 @@ pub(crate) struct Core {
 
 /// What must be kept, as it stood at one moment.
 #[derive(Debug)]
-struct Kept {
+pub(crate) struct Kept {
     /// Commits held by snapshots and checkpoints.
-    held: Vec<Commit>,
-    head: Commit,
+    pub(crate) held: Vec<Commit>,
+    pub(crate) head: Commit,
     /// When the leases of checkpoints were looked at.
-    now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// How much memory writes take, and how hard they are to be slowed.
@@ -120,10 +123,18 @@ impl Core {
         });
         match &result {
             Ok(_) => self.deleted.lock().retain(|id| !deleted.contains(id)),
-            Err(error @ Error::Storage(cause)) if is_final(cause) => self.shared.stop(error),
-            Err(_) => {}
+            Err(error) => self.stop_if_final(error),
         }
         result
+    }
+
+    /// Stops writes after an error of the manifest that leaves no way to go on.
+    pub(crate) fn stop_if_final(&self, error: &Error) {
+        if let Error::Storage(cause) = error
+            && is_final(cause)
+        {
+            self.shared.stop(error);
+        }
     }
 
     /// Puts the manifest's tables into the keyspace's view, without the memtable that was flushed.
@@ -356,7 +367,7 @@ impl Core {
     /// Whoever asks for a commit holds it first and looks then, at the clock and at the checkpoints;
     /// here it is the other way round, so that one of the two sees the other. The checkpoints are
     /// looked at again afterwards for one that was made from a snapshot that was let go of since.
-    fn held_and_head(&self) -> Kept {
+    pub(crate) fn held_and_head(&self) -> Kept {
         self.expire_transactions();
         let durable = self.log.lock().durable();
         let now = self.shared.env.clock.now();

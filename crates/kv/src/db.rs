@@ -314,7 +314,8 @@ impl Kv {
         let core = &self.inner.core;
         loop {
             let busy = core.flush_sealed()? | core.compact_next(Mood::Idle)?;
-            let compacting = core.compactions.used() > 0;
+            let offered = core.look_at_offers_in().is_some();
+            let compacting = core.compactions.used() > 0 || offered;
             if !busy && !compacting {
                 core.collect_garbage();
                 return Ok(());
@@ -365,6 +366,7 @@ impl Inner {
             true => Ok(()),
             false => core
                 .sync()
+                .and_then(|()| core.withdraw_offers())
                 .and_then(|()| core.flush_all())
                 .and_then(|_| core.retire_log()),
         };

@@ -158,6 +158,7 @@ impl Core {
         let outside = Others {
             tables: view.tables().cloned().collect(),
             memtables: newer.cloned().collect(),
+            in_memory_from: Commit::MAX,
         };
         let mut filter = VersionFilter::new(rules, outside);
         let spec = Output {
@@ -167,10 +168,11 @@ impl Core {
                 times.time_before(memtable.min_commit()),
                 times.time_of(memtable.max_commit()).unwrap_or_default(),
             ),
+            created: self.shared.env.clock.now(),
             table_bytes: u64::MAX,
             cleared: ranges.newest_of_all(),
         };
-        let mut outputs = Outputs::new(self, core, &view.options, spec);
+        let mut outputs = Outputs::new(self, core.id, &view.options, spec);
         let mut cursor = MemCursor::new(memtable.clone());
         cursor.seek_first()?;
         while cursor.valid() {

@@ -5,6 +5,7 @@
 //! pass them over, compactions drop what they wrote, and when no table can hold any of it they are
 //! forgotten.
 
+use crate::compaction::work::Work;
 use crate::sst::format::TableMeta;
 use crate::state::DbState;
 use crate::types::{Commit, KeyspaceId, SegmentId};
@@ -63,6 +64,7 @@ impl DbState {
     /// Makes it the state of a database that ends with `commit`, whose writers have epochs after
     /// `epoch`. Every write up to there is in tables.
     pub(crate) fn cut(&mut self, commit: Commit, epoch: u64) {
+        self.work = Work::default();
         let newest = self.tables().map(|segment| segment.meta.max_commit).max();
         let newest = newest.unwrap_or_default().max(commit);
         let later = self

@@ -6,7 +6,8 @@
 //! - [`Kv`]: a database open for writing; [`Keyspace`]: a named ordered map in it
 //! - [`Read`]: one trait for reading a keyspace, a [`Snapshot`] and a [`Reader`]; [`Scan`]
 //! - [`Batch`], [`Durability`]: what a write is and when it counts
-//! - [`CompactOptions`], [`History`]: which tables are merged and which versions stay
+//! - [`CompactOptions`], [`History`]: which tables are merged and which versions stay;
+//!   [`CompactWorker`]: merges them in another process
 //! - [`Options`], [`KeyspaceOptions`]: settings, as plain data
 //! - [`Error`]: what, where, and what to do
 //!
@@ -78,6 +79,8 @@ pub use clone::CloneStats;
 pub use commit_ranges::{CommitRange, CommitRanges};
 pub use compaction::pick::{CompactOptions, CompactOrder};
 pub use compaction::run::CompactFailed;
+pub use compaction::work::{Job, Work, Worker};
+pub use compaction::worker::{CompactWorker, Worked};
 pub use conditional::Expect;
 pub use db::Kv;
 pub use dropped::{DropRecord, Dropped};

@@ -1,6 +1,7 @@
 //! Opens a writer: lock the folder or fence the bucket, read the manifest, sweep what dead writers
 //! left, replay the log.
 
+use crate::compaction::offer::Offers;
 use crate::core::{Core, Memory};
 use crate::error::{Error, Result};
 use crate::memtable::{Entry, Memtable};
@@ -22,7 +23,8 @@ use crate::wal::{FileHeader, PREFIX, blob_name};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, RwLock};
 use siltstone_storage::{
-    Env, FolderLock, ManifestStore, PendingList, Pins, Probe, PutOutcome, Role, Timestamp,
+    Env, FolderLock, ManifestState, ManifestStore, PendingList, Pins, Probe, PutOutcome, Role,
+    Timestamp,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,6 +125,7 @@ impl Core {
             signals,
             flushing: Mutex::new(()),
             claimed: Mutex::default(),
+            offers: Mutex::new(Offers::new(&current.state)),
             deleted: Mutex::default(),
             orphans: Mutex::default(),
             next_segment: AtomicU64::new(1),
@@ -214,7 +217,7 @@ fn charge_bucket(shared: &Arc<Shared>, first: &mut dyn FnMut() -> DbState) -> Re
             probe.finish(blobs, &*env.rng)?;
         }
         let alone = recovered.epoch <= manifest.epoch();
-        let charge = manifest.start_charge(DbState::clone);
+        let charge = manifest.start_charge(ManifestState::taken_over);
         let epoch = charge.epoch();
         let fenced = alone.then(|| fence(env, epoch, &recovered));
         if manifest.finish_charge(charge)? {

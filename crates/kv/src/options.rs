@@ -57,6 +57,10 @@ pub struct Options {
     /// Log that open change feeds may keep from being deleted, in bytes; one that falls further
     /// behind is told where to start again. Default 1 GiB.
     pub max_feed_log_bytes: u64,
+    /// How long a worker process may show no sign of going on with a compaction before the writer
+    /// takes it back and does it itself; one that no worker begins, after a third of that. Default
+    /// 30 s.
+    pub worker_patience: Duration,
     /// Idle time after which level 0 is merged down although it is small. Default 1 s.
     pub settle_after: Duration,
 }
@@ -84,6 +88,7 @@ impl Default for Options {
             max_transactions: 10_000,
             transaction_idle: Duration::from_secs(60),
             max_feed_log_bytes: 1024 * MIB as u64,
+            worker_patience: Duration::from_secs(30),
             settle_after: Duration::from_secs(1),
         }
     }

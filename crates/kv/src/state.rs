@@ -1,6 +1,7 @@
 //! What the manifest of a key-value database holds: keyspaces, tables, checkpoints, where the log
 //! starts, and which commits belong to which time. A value; edits make new values.
 
+use crate::compaction::work::Work;
 use crate::dropped::Dropped;
 use crate::hidden::Hidden;
 use crate::options::KeyspaceOptions;
@@ -94,6 +95,10 @@ pub struct DbState {
     pub keep_log: u64,
     /// Commits that never happened here, though tables may hold what they wrote.
     pub hidden: Hidden,
+    /// Compactions offered to other processes. Follows the rest when there are any, so that a
+    /// manifest without them is as it was before there were such.
+    #[serde(skip)]
+    pub work: Work,
 }
 
 impl DbState {
@@ -109,6 +114,7 @@ impl DbState {
             times: CommitTimes::default(),
             keep_log: 0,
             hidden: Hidden::default(),
+            work: Work::default(),
         }
     }
 
@@ -157,12 +163,27 @@ impl DbState {
 
 impl ManifestState for DbState {
     fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("the state always serializes")
+        let bytes = postcard::to_stdvec(self).expect("the state always serializes");
+        match self.work.is_empty() {
+            true => bytes,
+            false => postcard::to_extend(&self.work, bytes).expect("work always serializes"),
+        }
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, String> {
-        postcard::from_bytes(bytes)
-            .map_err(|error| format!("its contents cannot be read ({error})"))
+        let unreadable = |error| format!("its contents cannot be read ({error})");
+        let (mut state, rest): (Self, _) = postcard::take_from_bytes(bytes).map_err(unreadable)?;
+        if !rest.is_empty() {
+            state.work = postcard::from_bytes(rest).map_err(unreadable)?;
+        }
+        Ok(state)
+    }
+
+    fn taken_over(&self) -> Self {
+        Self {
+            work: self.work.taken_over(),
+            ..self.clone()
+        }
     }
 }
 

@@ -268,6 +268,8 @@ pub struct Totals {
     pub compactions: u64,
     /// Bytes written by compactions.
     pub compaction_bytes: u64,
+    /// Compactions that workers did.
+    pub worker_compactions: u64,
     /// Versions dropped by flushes and compactions.
     pub dropped_versions: u64,
     /// Time writers spent waiting for room, in microseconds.
@@ -310,6 +312,7 @@ counters!(
     flush_bytes,
     compactions,
     compaction_bytes,
+    worker_compactions,
     dropped_versions,
     stall_micros
 );

@@ -68,7 +68,8 @@ fn compact_forever(core: &Core) {
             return;
         }
         let head = core.shared.visible();
-        let mood = match wake == Wake::Quiet && head == seen {
+        let looking = core.look_at_offers_in().is_some();
+        let mood = match wake == Wake::Quiet && head == seen && !looking {
             true => Mood::Idle,
             false => Mood::Busy,
         };
@@ -82,9 +83,9 @@ fn compact_forever(core: &Core) {
             }
         }
         // While something is unsettled, look again after a quiet while.
-        patience = core
-            .is_unsettled()
-            .then_some(core.shared.options.settle_after);
+        let unsettled = core.is_unsettled();
+        let settle = unsettled.then_some(core.shared.options.settle_after);
+        patience = core.look_at_offers_in().or(settle);
     }
 }
 

@@ -61,6 +61,11 @@ impl SegmentId {
         self.0 >> COUNTER_BITS
     }
 
+    /// Its number among those of its writer.
+    pub(crate) fn counter(self) -> u64 {
+        self.0 & (BLOB_FILE - 1)
+    }
+
     /// The blob that holds it.
     pub fn blob(self) -> String {
         match self.is_blob_file() {

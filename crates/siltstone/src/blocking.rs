@@ -10,11 +10,11 @@ use bytes::Bytes;
 use siltstone_kv::{
     Batch, Checkpoint, CloneStats, Commit, CommitRanges, CompactOptions, CompactStats, Durability,
     Expect, FlushStats, Isolation, KeyspaceOptions, Kv, OpenStats, Options, PutStats, Read, ReadAt,
-    Stats, VerifyReport,
+    Stats, VerifyReport, Worked,
 };
 pub use siltstone_kv::{
-    Changes, Ingest, Keyspace, Reader as KvReader, ReaderKeyspace, Rows, Scan, Snapshot,
-    Transaction, TransactionKeyspace, Version,
+    Changes, CompactWorker as KvCompactWorker, Ingest, Keyspace, Reader as KvReader,
+    ReaderKeyspace, Rows, Scan, Snapshot, Transaction, TransactionKeyspace, Version,
 };
 pub use siltstone_tree::{
     Joined, NodeHistory, ReadTree, ReadWatch, Scope, TransactionTree, Tree, Trees, View, Watch,
@@ -432,6 +432,52 @@ impl Read for Database {
 
     fn try_at(&self) -> siltstone_kv::Result<ReadAt> {
         self.default.try_at()
+    }
+}
+
+/// Compacts for the writer of a database, in a process of its own; see
+/// [`siltstone_kv::CompactWorker`].
+#[derive(Debug)]
+pub struct CompactWorker(KvCompactWorker);
+
+impl CompactWorker {
+    /// Opens the database at `url` to work on it.
+    ///
+    /// # Errors
+    /// There is no database; damage; the store's.
+    pub fn open(url: &str) -> Result<Self> {
+        Self::open_with(url, Options::default())
+    }
+
+    /// As [`CompactWorker::open`], with settings.
+    ///
+    /// # Errors
+    /// As [`CompactWorker::open`].
+    pub fn open_with(url: &str, options: Options) -> Result<Self> {
+        let env = Location::parse(url)?.for_reader()?;
+        Ok(Self(KvCompactWorker::open(env, options)?))
+    }
+
+    /// Looks for a compaction that the writer offers, and does it. Call it again at once after one
+    /// that was done, else after a while.
+    ///
+    /// # Errors
+    /// The store's, and damage in a table; the job is then the writer's again.
+    pub fn work(&self) -> Result<Worked> {
+        Ok(self.0.work()?)
+    }
+
+    /// Says goodbye, so that the writer offers nothing more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn leave(&self) -> Result<()> {
+        Ok(self.0.leave()?)
+    }
+
+    /// The engine's worker underneath.
+    pub fn kv(&self) -> &KvCompactWorker {
+        &self.0
     }
 }
 

@@ -67,7 +67,7 @@ pub use siltstone_kv::{
     IngestStats, Isolation, KeyRange, KeyspaceId, KeyspaceOptions, KeyspaceStats, LevelStats,
     MERGE_OPERATORS, MergeOperator, OpenStats, Options, Order, PutStats, RangeDelete, Read,
     RestoreStats, Savepoint, ScanOptions, ScanStats, SegmentId, Source, Stats, TableMeta, Totals,
-    Touched, VerifyReport, Version, WalRecovery, inspect,
+    Touched, VerifyReport, Version, WalRecovery, Worked, inspect,
 };
 pub use siltstone_ledger as ledger;
 pub use siltstone_list as list;

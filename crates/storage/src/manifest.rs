@@ -36,6 +36,13 @@ pub trait ManifestState: Clone + Send + Sync + 'static {
     /// # Errors
     /// A sentence for the user; never a panic, whatever the bytes.
     fn decode(bytes: &[u8]) -> Result<Self, String>;
+
+    /// The state that a writer which takes charge goes on with: without what its predecessor left
+    /// under way.
+    #[must_use]
+    fn taken_over(&self) -> Self {
+        self.clone()
+    }
 }
 
 /// A state with the number and the epoch it was written under.
@@ -174,7 +181,7 @@ impl<S: ManifestState> ManifestStore<S> {
     /// Reads the newest manifest from the store.
     ///
     /// # Errors
-    /// As [`ManifestStore::open`].
+    /// As [`ManifestStore::open`]; [`Error::Fenced`] for a writer that was replaced.
     pub fn refresh(&self) -> Result<Arc<Numbered<S>>> {
         let known = self.current();
         let Some(number) = latest_number(&self.env)? else {
@@ -188,12 +195,21 @@ impl<S: ManifestState> ManifestStore<S> {
         }
         match load_latest(&self.env, || {})? {
             Some(newer) => {
-                let newer = Arc::new(newer);
-                *self.current.write() = newer.clone();
-                Ok(newer)
+                self.check_fence(newer.epoch)?;
+                Ok(self.move_to(Arc::new(newer)))
             }
             None => Ok(known),
         }
+    }
+
+    /// Makes `newer` the current one, unless one that is newer yet was found meanwhile. Answers the
+    /// current one.
+    fn move_to(&self, newer: Arc<Numbered<S>>) -> Arc<Numbered<S>> {
+        let mut current = self.current.write();
+        if current.number < newer.number {
+            *current = newer;
+        }
+        current.clone()
     }
 
     /// Applies `edit` to the newest state and makes the result durable. `edit` runs again on what
@@ -252,7 +268,7 @@ impl<S: ManifestState> ManifestStore<S> {
         loop {
             let base = self.current();
             let epoch = base.epoch + 1;
-            if let Some(won) = self.try_put(&base, epoch, base.state.clone())? {
+            if let Some(won) = self.try_put(&base, epoch, base.state.taken_over())? {
                 self.epoch = won.epoch;
                 return Ok(());
             }
@@ -295,7 +311,7 @@ impl<S: ManifestState> ManifestStore<S> {
                 state,
                 attempts,
             });
-            *self.current.write() = won.clone();
+            self.move_to(won.clone());
             return Ok(Some(won));
         }
         let newer = load_latest(&self.env, || {}).and_then(|newer| {
@@ -308,7 +324,7 @@ impl<S: ManifestState> ManifestStore<S> {
             true => unknown_outcome(&name, &error.to_string()),
             false => error,
         })?);
-        *self.current.write() = newer.clone();
+        self.move_to(newer.clone());
         if !created {
             return Ok(None);
         }

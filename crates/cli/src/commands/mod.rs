@@ -6,6 +6,7 @@ pub(crate) mod changes;
 pub(crate) mod checkpoint;
 pub(crate) mod clone;
 pub(crate) mod compact;
+pub(crate) mod compact_worker;
 pub(crate) mod completions;
 pub(crate) mod delete;
 pub(crate) mod dump;
@@ -57,6 +58,7 @@ pub(crate) fn run(command: Command, session: &mut Session) -> Result<()> {
         Command::Export(args) => export::run(&args, session),
         Command::Flush => flush::run(session),
         Command::Compact(args) => compact::run(&args, session),
+        Command::CompactWorker(args) => compact_worker::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),
         Command::Verify => verify::run(session),
         Command::Checkpoint(command) => checkpoint::run(&command, session),

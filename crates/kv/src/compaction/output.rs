@@ -7,16 +7,49 @@ use crate::compaction::versions::{Kept, Sink};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::options::KeyspaceOptions;
+use crate::shared::Shared;
 use crate::sst::format::TableMeta;
 use crate::sst::writer::{TableSpec, TableWriter};
 use crate::ttl;
-use crate::types::{Commit, SegmentId, Tag};
-use crate::view::KeyspaceCore;
+use crate::types::{Commit, KeyspaceId, SegmentId, Tag};
 use siltstone_storage::{Timestamp, Wait};
 use std::collections::BTreeSet;
 
 /// A blob file is closed at this size, in bytes.
 const BLOB_FILE_BYTES: u64 = 64 << 20;
+
+/// Who writes tables: the writer of the database, or a process that works for it.
+pub(crate) trait Maker {
+    fn shared(&self) -> &Shared;
+
+    /// A name that was never used, for a table or a blob file.
+    fn new_name(&self, blob_file: bool) -> Result<SegmentId>;
+
+    /// Deletes what was written and is not wanted.
+    fn discard(&self, segments: Vec<SegmentId>);
+
+    /// Called now and then; an error ends the work.
+    fn go_on(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Maker for Core {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn new_name(&self, blob_file: bool) -> Result<SegmentId> {
+        Ok(match blob_file {
+            true => self.new_blob_file(),
+            false => self.new_segment(),
+        })
+    }
+
+    fn discard(&self, segments: Vec<SegmentId>) {
+        Core::discard(self, segments);
+    }
+}
 
 /// What the tables are to be like.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +58,7 @@ pub(crate) struct Output {
     /// No entry's commit is below it.
     pub(crate) base: Commit,
     pub(crate) times: (Timestamp, Timestamp),
+    pub(crate) created: Timestamp,
     pub(crate) table_bytes: u64,
     /// Deletions of ranges up to this commit are looked at.
     pub(crate) cleared: Commit,
@@ -32,8 +66,8 @@ pub(crate) struct Output {
 
 /// Tables being written.
 pub(crate) struct Outputs<'a> {
-    engine: &'a Core,
-    keyspace: &'a KeyspaceCore,
+    maker: &'a dyn Maker,
+    keyspace: KeyspaceId,
     options: &'a KeyspaceOptions,
     output: Output,
     open: Option<(SegmentId, TableWriter)>,
@@ -49,13 +83,13 @@ pub(crate) struct Outputs<'a> {
 
 impl<'a> Outputs<'a> {
     pub(crate) fn new(
-        engine: &'a Core,
-        keyspace: &'a KeyspaceCore,
+        maker: &'a dyn Maker,
+        keyspace: KeyspaceId,
         options: &'a KeyspaceOptions,
         output: Output,
     ) -> Self {
         Self {
-            engine,
+            maker,
             keyspace,
             options,
             output,
@@ -107,7 +141,7 @@ impl<'a> Outputs<'a> {
                 if !self.sparse.contains(&pointer.file) {
                     return Ok(None);
                 }
-                let shared = &self.engine.shared;
+                let shared = self.maker.shared();
                 let blobs = &*shared.env.blobs;
                 fetched = shared.blob_files.read(blobs, pointer, Wait::Allowed)?;
                 &fetched[..]
@@ -138,9 +172,9 @@ impl<'a> Outputs<'a> {
             Some(file) if file.bytes() < BLOB_FILE_BYTES => file,
             full => {
                 self.full_blob_files.extend(full);
-                let id = self.engine.new_blob_file();
+                let id = self.maker.new_name(true)?;
                 self.started.push(id);
-                let blobs = &*self.engine.shared.env.blobs;
+                let blobs = &*self.maker.shared().env.blobs;
                 BlobFileWriter::create(blobs, id, self.options.compression)?
             }
         };
@@ -163,17 +197,17 @@ impl<'a> Outputs<'a> {
             Some(open) => self.open.insert(open),
             None => {
                 let spec = TableSpec {
-                    segment: self.engine.new_segment(),
-                    keyspace: self.keyspace.id,
+                    segment: self.maker.new_name(false)?,
+                    keyspace: self.keyspace,
                     level: self.output.level,
                     base: self.output.base,
                     times: self.output.times,
-                    created: self.engine.shared.env.clock.now(),
+                    created: self.output.created,
                     cleared: self.output.cleared,
                     ingested: false,
                 };
                 self.started.push(spec.segment);
-                let blobs = &*self.engine.shared.env.blobs;
+                let blobs = &*self.maker.shared().env.blobs;
                 let writer = TableWriter::create(blobs, &spec, self.options)?;
                 self.open.insert((spec.segment, writer))
             }
@@ -210,7 +244,7 @@ impl Drop for Outputs<'_> {
         self.full_blob_files.clear();
         let started = std::mem::take(&mut self.started);
         if !started.is_empty() {
-            self.engine.discard(started);
+            self.maker.discard(started);
         }
     }
 }

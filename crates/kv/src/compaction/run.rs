@@ -1,4 +1,5 @@
-//! One compaction: read the captured tables, write what is kept, swap exactly those for the output.
+//! Compactions of the writer's own: pick tables, hold them, do the task, swap exactly those for the
+//! outputs.
 //!
 //! Complete or absent: the swap is one manifest edit, which fails when any input is gone. Until it
 //! succeeds the inputs are live; after it the outputs are. Inputs are deleted later, when no reader
@@ -6,26 +7,22 @@
 
 use crate::blob::live::sparse;
 use crate::compaction::lost;
-use crate::compaction::output::{Output, Outputs};
-use crate::compaction::outside::Others;
 use crate::compaction::pick::{self, Candidate, CompactOptions, Mood, Plan};
-use crate::compaction::versions::{Rules, VersionFilter};
-use crate::core::Core;
-use crate::cursor::Cursor;
+use crate::compaction::task::{self, Task};
+use crate::compaction::work::Terms;
+use crate::core::{Core, Kept};
 use crate::dropped::DropRecord;
 use crate::error::{Error, Result};
-use crate::merge::{MergeCursor, Source};
 use crate::operator::MergeOperator;
 use crate::options::{History, KeyspaceOptions};
 use crate::retention::Retention;
 use crate::sst::format::TableMeta;
-use crate::sst::run::{Run, RunCursor};
-use crate::sst::table::{ReadState, Table};
+use crate::sst::table::Table;
 use crate::state::{DbState, KeyspaceState};
 use crate::stats::{CompactStats, add};
-use crate::types::{Commit, SegmentId};
+use crate::types::{Commit, KeyspaceId, SegmentId};
 use crate::view::{KeyspaceCore, View};
-use siltstone_storage::{Segment, Timestamp, Wait};
+use siltstone_storage::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,9 +49,16 @@ impl From<Error> for Box<CompactFailed> {
 }
 
 /// Tables that a compaction reads; nobody else takes them meanwhile.
-struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     engine: &'a Core,
     ids: Vec<SegmentId>,
+}
+
+impl Claim<'_> {
+    /// The tables stay claimed.
+    pub(crate) fn keep(&mut self) {
+        self.ids.clear();
+    }
 }
 
 impl Drop for Claim<'_> {
@@ -67,8 +71,12 @@ impl Drop for Claim<'_> {
 }
 
 impl Core {
-    /// Does the most pressing background compaction; false when there is none.
+    /// Does the most pressing background compaction, or leaves it to a worker; false when there is
+    /// none.
     pub(crate) fn compact_next(&self, mood: Mood) -> Result<bool> {
+        if self.tend_offers()? {
+            return Ok(true);
+        }
         let Some(_permit) = self.compactions.try_take() else {
             return Ok(false);
         };
@@ -83,9 +91,16 @@ impl Core {
                     Mood::Busy => None,
                 })
             });
-            if let Some((plan, _claim)) = picked {
-                let stats = self.compact_tables(&core, &plan);
-                return match stats.map_err(|failed| failed.error) {
+            if let Some((plan, mut claim)) = picked {
+                let offered = self.offer(&core, &plan, &mut claim);
+                let done = match offered {
+                    Ok(false) => self
+                        .compact_tables(&core, &plan)
+                        .map_err(|failed| failed.error)
+                        .map(|_| true),
+                    offered => offered,
+                };
+                return match done {
                     // Somebody compacted by hand: look again.
                     Ok(_) | Err(Error::CompactionLost { .. }) => Ok(true),
                     Err(error) => Err(error),
@@ -140,6 +155,7 @@ impl Core {
     ) -> Result<CompactStats, Box<CompactFailed>> {
         let _permit = self.compactions.take("a compaction")?;
         self.shared.check_writable()?;
+        self.withdraw_offers()?;
         let picked = self.claim(|_| {
             let current = self.manifest.current();
             let tables = candidates(&current.state, core);
@@ -223,106 +239,58 @@ impl Core {
         stats: &mut CompactStats,
     ) -> Result<()> {
         let view = core.view.load_full();
-        let mut inputs = Vec::with_capacity(plan.inputs.len());
-        let mut others = Others {
-            tables: Vec::new(),
-            memtables: view.memtables().cloned().collect(),
-        };
-        for table in view.tables() {
-            match plan.inputs.contains(&table.id) {
-                true => inputs.push(table.clone()),
-                false => others.tables.push(table.clone()),
-            }
-        }
-        if let Some(gone) = plan
-            .inputs
-            .iter()
-            .find(|id| inputs.iter().all(|t| t.id != **id))
-        {
-            return Err(Error::CompactionLost {
-                segment: gone.blob(),
-            });
-        }
+        let inputs = task::inputs(&view, plan)?;
         stats.bytes_read = inputs.iter().map(|table| table.meta.bytes).sum();
-        let history = &view.options.history;
-        let (retention, now) = self.retention(&view);
-        if self.is_plain_move(&inputs, plan, &retention, &view) {
+        let terms = self.terms(core, &view);
+        let retention = terms.retention(&view);
+        let now = terms.now.max(view.expired);
+        if is_plain_move(&inputs, plan, &retention, &view, now) {
             return self.move_down(core, plan, stats);
         }
         let operator = self.operator_of(&view.options);
-        let rules = Rules {
+        let task = Task {
+            maker: self,
+            keyspace: core.id,
+            plan,
+            view: &view,
+            terms: &terms,
             retention: &retention,
-            history,
-            limited: view.limited,
-            aged: self.aged(history.max_age.unwrap_or(Duration::MAX)),
-            tombstones_aged: self.tombstones_aged(history),
-            ranges: &view.ranges,
             operator: operator.as_deref(),
-            now: now.max(view.expired),
-            hidden: &view.hidden,
+            sparse: sparse(&self.manifest.current().state, core.id),
         };
-        let mut filter = VersionFilter::new(rules, others);
-        let output = Output {
-            level: plan.level,
-            base: inputs
-                .iter()
-                .map(|t| t.meta.min_commit)
-                .min()
-                .unwrap_or_default(),
-            times: (
-                inputs
-                    .iter()
-                    .map(|t| t.meta.min_time)
-                    .min()
-                    .unwrap_or_default(),
-                inputs
-                    .iter()
-                    .map(|t| t.meta.max_time)
-                    .max()
-                    .unwrap_or_default(),
-            ),
-            table_bytes: self.shared.options.table_bytes,
-            cleared: view.ranges.newest_of_all(),
-        };
-        let sparse = sparse(&self.manifest.current().state, core.id);
-        let mut outputs = Outputs::new(self, core, &view.options, output).clearing_out(sparse);
-        let mut merge = self.merge(&inputs);
-        merge.seek_first()?;
-        while merge.valid() {
-            filter.push(
-                merge.key(),
-                merge.commit(),
-                merge.tag(),
-                merge.value(),
-                &mut outputs,
-            )?;
-            merge.next()?;
-        }
-        filter.finish(&mut outputs)?;
-        stats.dropped = filter.dropped();
-        let written = outputs.finish()?;
-        stats.entries = entries_of(&written);
-        stats.bytes_written = written.iter().map(|(_, meta)| meta.bytes).sum();
-        let made: Vec<_> = written.iter().map(|(id, _)| *id).collect();
-        stats.outputs = made
-            .iter()
-            .filter(|id| !id.is_blob_file())
-            .copied()
-            .collect();
-        let newest = inputs.iter().map(|t| t.meta.max_commit).max();
-        let drops = Drops::new(&view, &retention, newest.filter(|_| stats.dropped > 0))
-            .with_expired(filter.any_expired(), now);
-        let swapped = self.swap(core, plan, &written, &drops, now);
+        let memtables = view.memtables().cloned().collect();
+        let made = task.run(&inputs, memtables)?;
+        made.note(stats);
+        let swapped = self.edit(|state| made.publish(state, core.id, plan));
         if let Err(error) = swapped {
-            self.discard_unless_unknown(made);
+            self.discard_unless_unknown(made.names());
             return Err(error);
         }
         self.install(core, None);
-        drop(merge);
-        drop(filter);
         drop((inputs, view));
         self.collect_garbage();
         Ok(())
+    }
+
+    /// What a compaction decides by.
+    pub(crate) fn terms(&self, core: &KeyspaceCore, view: &View) -> Terms {
+        let history = &view.options.history;
+        let young = self.young_from(view);
+        let Kept { held, head, now } = self.held_and_head();
+        // Looked at after the head: all that was written up to there is in one of them, or in a table.
+        let newest = core.view.load();
+        let in_memory = newest.memtables().map(|memtable| memtable.min_commit());
+        Terms {
+            head,
+            young,
+            held,
+            aged: self.aged(history.max_age.unwrap_or(Duration::MAX)),
+            tombstones_aged: self.tombstones_aged(history),
+            in_memory_from: in_memory.min().unwrap_or(Commit::MAX),
+            now,
+            policy_changes: view.policy_changes,
+            table_bytes: self.shared.options.table_bytes,
+        }
     }
 
     /// Deletes outputs that did not become live, unless they might have.
@@ -330,98 +298,6 @@ impl Core {
         if !self.shared.is_stopped() {
             self.discard(outputs);
         }
-    }
-
-    fn swap(
-        &self,
-        core: &KeyspaceCore,
-        plan: &Plan,
-        written: &[(SegmentId, TableMeta)],
-        drops: &Drops,
-        now: Timestamp,
-    ) -> Result<()> {
-        self.edit(|state| {
-            let capture = state.tables.capture(|s| plan.inputs.contains(&s.id));
-            if let Some(lost) = plan.inputs.iter().find(|id| !capture.ids().contains(id)) {
-                return Err(Error::CompactionLost {
-                    segment: lost.blob(),
-                });
-            }
-            let level = free_level(state, core, plan, written);
-            let outputs = written.iter().map(|(id, meta)| Segment {
-                id: *id,
-                meta: TableMeta {
-                    level: match meta.is_blob_file() {
-                        true => meta.level,
-                        false => level,
-                    },
-                    ..meta.clone()
-                },
-            });
-            state
-                .tables
-                .replace(&capture, outputs.collect())
-                .map_err(lost)?;
-            if let Some(keyspace) = state.keyspace_mut(core.id) {
-                if !drops.fits(keyspace) {
-                    return Err(Error::CompactionLost {
-                        segment: plan.inputs[0].blob(),
-                    });
-                }
-                drops.note(keyspace);
-            }
-            state.forget_range_deletes(core.id);
-            state.retire_blob_files(core.id);
-            state.forget_hidden();
-            state.forget_lapsed(now);
-            Ok(())
-        })
-        .map(|_| ())
-    }
-
-    fn merge(&self, inputs: &[Arc<Table>]) -> MergeCursor {
-        let state = Arc::new(ReadState::past_cache(Wait::Allowed));
-        // Tables of one level do not overlap, so a level is one source.
-        let mut sources = Vec::new();
-        let mut deeper: std::collections::BTreeMap<u8, Vec<Arc<Table>>> = Default::default();
-        for table in inputs {
-            match table.meta.level {
-                0 => {
-                    let run = Run::new(0, vec![table.clone()]);
-                    sources.push(Source::Run(RunCursor::new(&run, state.clone())));
-                }
-                level => deeper.entry(level).or_default().push(table.clone()),
-            }
-        }
-        for (level, tables) in deeper {
-            let run = Run::new(level, tables);
-            sources.push(Source::Run(RunCursor::new(&run, state.clone())));
-        }
-        MergeCursor::new(sources)
-    }
-
-    /// True when the table only needs another level: nothing meets it below and nothing in it can go.
-    fn is_plain_move(
-        &self,
-        inputs: &[Arc<Table>],
-        plan: &Plan,
-        retention: &Retention,
-        view: &View,
-    ) -> bool {
-        let [table] = inputs else {
-            return false;
-        };
-        let meta = &table.meta;
-        let one_version_each = meta.entries == meta.keys && meta.tombstones == 0;
-        let nothing_to_drop = one_version_each || retention.window_start() <= meta.min_commit;
-        let now = self.shared.env.clock.now().max(view.expired);
-        let nothing_gone = view.ranges.iter().all(|r| !meta.may_hold_hidden_by(r))
-            && meta.first_expiry.is_none_or(|first| first > now)
-            && !view.hidden.touches(table.id, meta);
-        meta.level != plan.level
-            && nothing_to_drop
-            && nothing_gone
-            && !view.options.history.truncates()
     }
 
     fn move_down(&self, core: &KeyspaceCore, plan: &Plan, stats: &mut CompactStats) -> Result<()> {
@@ -439,7 +315,7 @@ impl Core {
                 .filter(|s| capture.ids().contains(&s.id))
                 .map(|s| (s.id, s.meta.clone()))
                 .collect();
-            let level = free_level(state, core, plan, &moved);
+            let level = free_level(state, core.id, plan, &moved);
             state
                 .tables
                 .relabel(&capture, |meta| meta.level = level)
@@ -477,6 +353,26 @@ impl Core {
         self.oldest_transaction()
             .map_or(aged, |oldest| aged.min(oldest))
     }
+}
+
+/// True when the table only needs another level: nothing meets it below and nothing in it can go.
+pub(crate) fn is_plain_move(
+    inputs: &[Arc<Table>],
+    plan: &Plan,
+    retention: &Retention,
+    view: &View,
+    now: Timestamp,
+) -> bool {
+    let [table] = inputs else {
+        return false;
+    };
+    let meta = &table.meta;
+    let one_version_each = meta.entries == meta.keys && meta.tombstones == 0;
+    let nothing_to_drop = one_version_each || retention.window_start() <= meta.min_commit;
+    let nothing_gone = view.ranges.iter().all(|r| !meta.may_hold_hidden_by(r))
+        && meta.first_expiry.is_none_or(|first| first > now)
+        && !view.hidden.touches(table.id, meta);
+    meta.level != plan.level && nothing_to_drop && nothing_gone && !view.options.history.truncates()
 }
 
 /// Versions in the tables among what was written.
@@ -529,14 +425,14 @@ impl Drops {
 }
 
 /// The level of the plan, or 0 when tables stand there by now that the outputs would overlap.
-fn free_level(
+pub(crate) fn free_level(
     state: &DbState,
-    core: &KeyspaceCore,
+    keyspace: KeyspaceId,
     plan: &Plan,
     outputs: &[(SegmentId, TableMeta)],
 ) -> u8 {
     let taken = state.tables().any(|segment| {
-        segment.meta.keyspace == core.id
+        segment.meta.keyspace == keyspace
             && segment.meta.level == plan.level
             && !plan.inputs.contains(&segment.id)
             && outputs

@@ -16,6 +16,7 @@ mod records;
 mod transactions;
 mod upkeep;
 mod values;
+mod workers;
 mod world;
 mod writes;
 
@@ -58,6 +59,8 @@ pub struct Report {
     pub gone: u64,
     /// Writers that were replaced by another.
     pub takeovers: u64,
+    /// Compactions that another process did.
+    pub elsewhere: u64,
 }
 
 /// A difference between database and model.

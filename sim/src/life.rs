@@ -178,8 +178,9 @@ impl World {
     }
 
     fn lose_what_was_not_synced(&mut self) {
-        // Readers stand on the store as it was.
+        // Readers and workers stand on the store as it was.
         self.reader = None;
+        self.helper = None;
         for feed in &mut self.feeds {
             feed.let_go(true);
         }

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         });
         match done {
             Ok(report) => println!(
-                "seed {seed}: {} operations, {} commits, {} transactions ({} conflicts, {} expired), {} delivered ({} gone), {} reopenings, {} takeovers, {} faults, {} answers compared, 0 differences, trace {:016x}",
+                "seed {seed}: {} operations, {} commits, {} transactions ({} conflicts, {} expired), {} delivered ({} gone), {} reopenings, {} takeovers, {} compactions elsewhere, {} faults, {} answers compared, 0 differences, trace {:016x}",
                 arguments.ops,
                 report.commits,
                 report.transactions,
@@ -57,6 +57,7 @@ fn main() -> ExitCode {
                 report.gone,
                 report.reopens,
                 report.takeovers,
+                report.elsewhere,
                 report.faults,
                 report.checks,
                 report.trace,

@@ -10,6 +10,7 @@ use crate::model::{Map, Times};
 use crate::records::Records;
 use crate::transactions::Open;
 use crate::values::{KEYS, Key};
+use crate::workers::Helper;
 use fastrand::Rng;
 use siltstone_kv::{Durability, Keyspace, Kv, Order, PutStats, Reader, Snapshot};
 use siltstone_storage::{Clock, Env, FaultPlan, FaultyBlobs, ManualClock, MemBlobs, Timestamp};
@@ -50,6 +51,7 @@ pub(crate) struct World {
     pub(crate) held: Vec<Held>,
     pub(crate) transactions: Vec<Open>,
     pub(crate) reader: Option<Reader>,
+    pub(crate) helper: Option<Helper>,
     /// When it was refreshed last.
     pub(crate) reader_seen: Duration,
     pub(crate) feeds: Vec<Feed>,
@@ -93,6 +95,7 @@ impl World {
             held: Vec::new(),
             transactions: Vec::new(),
             reader: None,
+            helper: None,
             reader_seen: Duration::ZERO,
             feeds: vec![Feed::new(false), Feed::new(true)],
             kept_log: 0,
@@ -171,6 +174,7 @@ impl World {
             9_630..9_640 => self.take_over()?,
             9_640..9_690 => self.plan_fault(40),
             9_690..9_720 => self.check_all()?,
+            9_720..9_900 => self.work_elsewhere()?,
             _ => self.get()?,
         }
         if let Some(fault) = self.fault

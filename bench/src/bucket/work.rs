@@ -270,6 +270,8 @@ impl Bench<'_> {
     }
 
     async fn buffered_puts<E: BucketEngine>(&mut self, engine: &Arc<E>) -> Result<()> {
+        // What the workloads before this one left in the log goes first.
+        engine.flush().await?;
         self.control.start_over()?;
         let started = Instant::now();
         for number in 0..FLUSHED_PUTS {

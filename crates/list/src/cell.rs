@@ -49,6 +49,11 @@ impl Cell {
         }
     }
 
+    #[inline]
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
     /// Bytes on the heap below it, an estimate.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {

@@ -92,6 +92,8 @@ pub(crate) struct Doc<C: Content> {
 const NOT_YET: u32 = u32::MAX;
 /// So many sessions are found quicker by looking at each than by hashing a name.
 const FEW: usize = 12;
+/// Entries that are read together.
+const BATCH: usize = 32;
 
 impl<C: Content> Doc<C> {
     pub(crate) fn new(me: Session) -> Self {
@@ -737,6 +739,7 @@ impl<C: Content> Doc<C> {
         }
         let at = self.tree.find(range.start);
         let (mut skip, mut left) = (at.offset, range.end - range.start);
+        let (mut batch, mut filled) = ([Entry::default(); BATCH], 0);
         for entry in self.tree.entries_from(at) {
             if entry.is_hidden() {
                 continue;
@@ -747,8 +750,13 @@ impl<C: Content> Doc<C> {
             } else {
                 entry.part(skip, skip + count)
             };
-            self.content.read(self.shown(part), out);
+            batch[filled] = self.shown(part);
+            filled += 1;
             (skip, left) = (0, left - count);
+            if filled == batch.len() || left == 0 {
+                self.content.read_all(&batch[..filled], out);
+                filled = 0;
+            }
             if left == 0 {
                 return;
             }

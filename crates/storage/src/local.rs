@@ -366,8 +366,7 @@ impl Blobs for LocalBlobs {
             let _ = fs::remove_file(&appender.path);
             return Err(error);
         }
-        let synced = appender.file.sync_all();
-        synced.map_err(|e| self.error(&appender.path, "fsync", &e))?;
+        // The name is durable from here on; what the file holds, and how long it is, with the first sync.
         self.sync_parent(&appender.path)?;
         Ok(Box::new(appender))
     }

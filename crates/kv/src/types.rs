@@ -51,6 +51,15 @@ impl SegmentId {
         Self(Self::new(epoch, counter).0 | BLOB_FILE)
     }
 
+    /// As the others, from numbers that were read somewhere; `None` when they are too large.
+    pub(crate) fn checked(epoch: u64, counter: u64, blob_file: bool) -> Option<Self> {
+        let fits = counter < BLOB_FILE && epoch < 1 << (u64::BITS - COUNTER_BITS);
+        fits.then(|| match blob_file {
+            true => Self::new_blob_file(epoch, counter),
+            false => Self::new(epoch, counter),
+        })
+    }
+
     /// True for a file of values, false for a table.
     pub fn is_blob_file(self) -> bool {
         self.0 & BLOB_FILE != 0

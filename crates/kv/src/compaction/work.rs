@@ -71,15 +71,13 @@ pub(crate) struct Names {
 impl Names {
     /// The name number `at`, if that is one of them.
     pub(crate) fn get(&self, at: u64, blob_file: bool) -> Option<SegmentId> {
-        let counter = (at < self.count).then(|| self.first + at)?;
-        Some(match blob_file {
-            true => SegmentId::new_blob_file(self.epoch, counter),
-            false => SegmentId::new(self.epoch, counter),
-        })
+        let counter = self.first.checked_add(at).filter(|_| at < self.count)?;
+        SegmentId::checked(self.epoch, counter, blob_file)
     }
 
     pub(crate) fn contains(&self, id: SegmentId) -> bool {
-        id.epoch() == self.epoch && (self.first..self.first + self.count).contains(&id.counter())
+        let at = id.counter().checked_sub(self.first);
+        id.epoch() == self.epoch && at.is_some_and(|at| at < self.count)
     }
 }
 
@@ -135,5 +133,42 @@ impl Work {
             self.workers.remove(0);
         }
         self.workers.push(worker.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_were_set_aside_and_no_others() {
+        let names = Names {
+            epoch: 3,
+            first: 10,
+            count: 2,
+        };
+        for blob_file in [false, true] {
+            let of = |at| names.get(at, blob_file);
+            let (first, second) = (of(0).unwrap(), of(1).unwrap());
+            assert_eq!((first.counter(), second.counter()), (10, 11));
+            assert!(names.contains(first) && names.contains(second));
+            assert_eq!(of(2), None);
+        }
+        for stranger in [(3, 9), (3, 12), (2, 10), (4, 10)] {
+            assert!(!names.contains(SegmentId::new(stranger.0, stranger.1)));
+        }
+    }
+
+    #[test]
+    fn names_out_of_bounds_are_none() {
+        for (epoch, first) in [(u64::MAX, 0), (1, u64::MAX), (1, 1 << 40), (1 << 28, 1)] {
+            let names = Names {
+                epoch,
+                first,
+                count: u64::MAX,
+            };
+            assert_eq!(names.get(1, false), None);
+            names.contains(SegmentId::new(1, 1));
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::child;
+use crate::data::{Keys, Shape};
 use crate::engine::{Compression, Family};
 use crate::engines::{self, About};
 use crate::error::{Error, Result};
@@ -48,6 +49,12 @@ pub(crate) struct Options {
     /// Of the memory, the write buffer, in MiB [default: a quarter].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     memtable_mib: Option<u64>,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
+    value_bytes: u32,
+    /// Keys of 16 bytes: all random, or half of each one of 64 prefixes.
+    #[arg(long, value_enum, default_value = "random")]
+    keys: Keys,
     /// Compression of table blocks.
     #[arg(long, value_enum, default_value = "lz4")]
     compression: Compression,
@@ -67,6 +74,13 @@ impl Options {
     /// The write buffer of each engine in MiB.
     fn memtable_mib(&self) -> u64 {
         self.memtable_mib.unwrap_or(self.memory_mib / 4)
+    }
+
+    fn shape(&self) -> Shape {
+        Shape {
+            value_len: self.value_bytes as usize,
+            keys: self.keys,
+        }
     }
 }
 
@@ -179,6 +193,7 @@ fn run_one(options: &Options, folder: &Path, workload: Workload, engine: &str) -
         memory_mib: options.memory_mib as usize,
         memtable_mib: options.memtable_mib() as usize,
         compress: options.compression == Compression::Lz4,
+        shape: options.shape(),
     };
     if workload.wants_loaded() && !kept.exists() {
         make_dir(&kept)?;

@@ -1,19 +1,68 @@
 //! The entries: which bytes key and value number `i` have, and how a reader checks them.
 //!
-//! Keys are 16 bytes that look random, so writing them by number is writing in random order.
-//! A value is 50 random bytes twice over (half compressible); its first eight bytes depend on
-//! the number alone, so a reader can tell that a value belongs to its key at any version.
+//! Keys are 16 bytes that look random, or eight that are the same in thousands of keys and eight that
+//! look random; either way writing them by number is writing in random order. A value is random bytes
+//! twice over (half compressible); its first eight bytes depend on the number alone, so a reader can
+//! tell that a value belongs to its key at any version. Of 16 bytes there is no second half.
+
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
 
 use crate::engine::Entry;
 
 /// Bytes of a key.
 pub(crate) const KEY_LEN: usize = 16;
-/// Bytes of a value.
-pub(crate) const VALUE_LEN: usize = 100;
-/// Bytes of user data in one entry.
-pub(crate) const ENTRY_LEN: u64 = (KEY_LEN + VALUE_LEN) as u64;
 
-const HALF: usize = VALUE_LEN / 2;
+/// What all entries of a process are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    /// Bytes of a value.
+    pub(crate) value_len: usize,
+    /// How keys look.
+    pub(crate) keys: Keys,
+}
+
+/// How keys look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Keys {
+    /// Sixteen random bytes, which do not compress.
+    Random,
+    /// One of 64 prefixes of eight bytes, then eight random bytes.
+    Prefixed,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            value_len: 100,
+            keys: Keys::Random,
+        }
+    }
+}
+
+static SHAPE: OnceLock<Shape> = OnceLock::new();
+
+/// Sets what entries are like; once a process, before the first of them.
+pub(crate) fn set_shape(shape: Shape) {
+    let set = *SHAPE.get_or_init(|| shape);
+    assert_eq!(set, shape, "a process has entries of one shape");
+}
+
+fn shape() -> Shape {
+    *SHAPE.get_or_init(Shape::default)
+}
+
+/// Bytes of a value.
+pub(crate) fn value_len() -> usize {
+    shape().value_len
+}
+
+/// Bytes of user data in one entry.
+pub(crate) fn entry_len() -> u64 {
+    (KEY_LEN + value_len()) as u64
+}
 
 /// SplitMix64's finaliser: a bijection on 64-bit integers (Steele, Lea, Flood 2014).
 fn mix(number: u64) -> u64 {
@@ -23,13 +72,31 @@ fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The key of entry `number`. Distinct numbers have distinct first eight bytes.
+/// The key of entry `number`. Distinct numbers have distinct keys.
 pub(crate) fn key(number: u64) -> [u8; KEY_LEN] {
     let head = mix(number);
     let mut key = [0; KEY_LEN];
-    key[..8].copy_from_slice(&head.to_be_bytes());
-    key[8..].copy_from_slice(&mix(head ^ 0x5151).to_be_bytes());
+    match shape().keys {
+        Keys::Random => {
+            key[..8].copy_from_slice(&head.to_be_bytes());
+            key[8..].copy_from_slice(&mix(head ^ 0x5151).to_be_bytes());
+        }
+        Keys::Prefixed => {
+            // The prefix follows from the rest, so that keys are spread evenly over all of them.
+            key[..8].copy_from_slice(format!("user/{:02}/", head >> 58).as_bytes());
+            key[8..].copy_from_slice(&head.to_be_bytes());
+        }
+    }
     key
+}
+
+/// Where a key stands among all that there may be, of 2^64.
+pub(crate) fn place(key: &[u8; KEY_LEN]) -> u64 {
+    let at = match shape().keys {
+        Keys::Random => 0,
+        Keys::Prefixed => 8,
+    };
+    u64::from_be_bytes(word(key, at))
 }
 
 /// The first eight bytes that every version of the value of `key` has.
@@ -38,16 +105,18 @@ fn mark(key: &[u8]) -> u64 {
 }
 
 /// The value of the entry with `key` in `version`.
-pub(crate) fn value(key: &[u8; KEY_LEN], version: u64) -> [u8; VALUE_LEN] {
-    let mut value = [0; VALUE_LEN];
+pub(crate) fn value(key: &[u8; KEY_LEN], version: u64) -> Vec<u8> {
+    let len = value_len();
+    let half = (len / 2).max(16);
+    let mut value = vec![0; len];
     let mut state = mark(key);
     value[..8].copy_from_slice(&state.to_le_bytes());
-    for chunk in value[8..HALF].chunks_mut(8) {
+    for chunk in value[8..half].chunks_mut(8) {
         state = mix(state ^ version);
         let bytes = state.to_le_bytes();
         chunk.copy_from_slice(&bytes[..chunk.len()]);
     }
-    value.copy_within(..HALF, HALF);
+    value.copy_within(..len - half, half);
     value
 }
 
@@ -59,7 +128,7 @@ pub(crate) fn entry(number: u64, version: u64) -> Entry {
 
 /// Whether `value` is some version of the value of `key`.
 pub(crate) fn belongs(key: &[u8], value: &[u8]) -> bool {
-    value.len() == VALUE_LEN && u64::from_le_bytes(word(value, 0)) == mark(key)
+    value.len() == value_len() && u64::from_le_bytes(word(value, 0)) == mark(key)
 }
 
 fn word(bytes: &[u8], at: usize) -> [u8; 8] {
@@ -94,7 +163,7 @@ pub(crate) fn compressed_bytes(versions: &[u32]) -> u64 {
     const CHUNK: usize = 16 * 1024;
     let mut numbers: Vec<u64> = (0..versions.len() as u64).collect();
     numbers.sort_unstable_by_key(|number| key(*number));
-    let mut chunk = Vec::with_capacity(CHUNK + ENTRY_LEN as usize);
+    let mut chunk = Vec::with_capacity(CHUNK + entry_len() as usize);
     let mut total = 0;
     for number in numbers {
         let (key, value) = entry(number, u64::from(versions[number as usize]));
@@ -126,11 +195,17 @@ mod tests {
         let (key, first) = entry(1, 0);
         assert_ne!(first, value(&key, 1));
         let live = compressed_bytes(&[0; 2000]);
-        let raw = 2000 * ENTRY_LEN;
+        let raw = 2000 * entry_len();
         assert!(
             live < raw * 7 / 10 && live > raw * 5 / 10,
             "{live} of {raw}"
         );
+    }
+
+    #[test]
+    fn keys_are_spread_evenly() {
+        let below = (0..10_000).filter(|n| place(&key(*n)) < u64::MAX / 4);
+        assert!((2_300..2_700).contains(&below.count()));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(crate) struct Config {
 }
 
 /// A key and its value.
-pub(crate) type Entry = ([u8; crate::data::KEY_LEN], [u8; crate::data::VALUE_LEN]);
+pub(crate) type Entry = ([u8; crate::data::KEY_LEN], Vec<u8>);
 
 /// A database under test. Opening a folder that already holds one reopens it.
 pub(crate) trait Engine: Sized + Send + Sync + 'static {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Shape;
 use crate::engine::{Compression, Config};
 
 /// What is measured.
@@ -135,6 +136,8 @@ pub(crate) struct Job {
     pub(crate) memtable_mib: usize,
     /// Whether blocks are compressed.
     pub(crate) compress: bool,
+    /// What the entries are like.
+    pub(crate) shape: Shape,
 }
 
 impl Job {

@@ -156,6 +156,7 @@ fn main() -> ExitCode {
 fn run_job(job: &str) -> Result<()> {
     let job: Job = serde_json::from_str(job)
         .map_err(|error| Error::Usage(format!("the job is not one this program made: {error}")))?;
+    data::set_shape(job.shape);
     let rows = engines::dispatch(&job.engine, Runner { job: &job })??;
     println!("{}", serde_json::to_string(&rows).unwrap_or_default());
     Ok(())

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::data::Shape;
+
 /// What one workload measured on one database. Absent figures do not apply to the workload.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Row {
@@ -51,6 +53,9 @@ pub(crate) struct Row {
     pub(crate) log_user_bytes: Option<u64>,
     /// Entries in the database.
     pub(crate) entries: u64,
+    /// What they are like.
+    #[serde(default)]
+    pub(crate) shape: Shape,
     /// Rounds this line is the median of, figure by figure.
     pub(crate) rounds: u64,
 }

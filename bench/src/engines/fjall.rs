@@ -52,7 +52,7 @@ impl Engine for Fjall {
     async fn put_batch(&self, entries: &[Entry]) -> Result<()> {
         let mut batch = self.database.batch();
         for (key, value) in entries {
-            batch.insert(&self.keyspace, key, value);
+            batch.insert(&self.keyspace, key, value.as_slice());
         }
         Ok(batch.commit()?)
     }

@@ -10,10 +10,10 @@ use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use crate::data::{KEY_LEN, VALUE_LEN};
+use crate::data::{KEY_LEN, entry_len};
 use crate::engine::{Config, Drive, Engine, Entry, Family, Result};
 
-type Map = BTreeMap<[u8; KEY_LEN], [u8; VALUE_LEN]>;
+type Map = BTreeMap<[u8; KEY_LEN], Vec<u8>>;
 
 /// A map and its log.
 pub(crate) struct Floor {
@@ -37,7 +37,7 @@ fn held<T>(guard: std::result::Result<T, PoisonError<T>>) -> T {
 impl Floor {
     /// Appends to the log's buffer and inserts; returns the number of the append.
     fn write(&self, key: &[u8], value: &[u8]) -> Result<u64> {
-        let entry: Entry = (key.try_into()?, value.try_into()?);
+        let entry: Entry = (key.try_into()?, value.to_vec());
         let mut log = held(self.log.lock());
         log.buffer.write_all(&entry.0)?;
         log.buffer.write_all(&entry.1)?;
@@ -79,9 +79,9 @@ impl Engine for Floor {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let mut map = Map::new();
-        for record in bytes.as_chunks::<{ KEY_LEN + VALUE_LEN }>().0 {
+        for record in bytes.chunks_exact(entry_len() as usize) {
             let (key, value) = record.split_at(KEY_LEN);
-            map.insert(key.try_into()?, value.try_into()?);
+            map.insert(key.try_into()?, value.to_vec());
         }
         let log = Log {
             buffer: BufWriter::with_capacity(1 << 20, file.try_clone()?),

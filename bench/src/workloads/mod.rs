@@ -124,6 +124,7 @@ impl<E: Engine> Run<'_, E> {
             rss_bytes: self.memory.peak_bytes(),
             rss_anon_bytes: self.memory.peak_anon_bytes(),
             entries: self.job.entries,
+            shape: self.job.shape,
             rounds: 1,
             ..Row::default()
         }
@@ -182,6 +183,7 @@ mod tests {
             engine: engine.to_owned(),
             dir: dir.to_path_buf(),
             entries: 10_000,
+            shape: Default::default(),
             seconds: Some(1),
             memory_mib: 64,
             memtable_mib: 16,

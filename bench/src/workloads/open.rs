@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::{Meter, Run, ensure};
-use crate::data::{self, ENTRY_LEN};
+use crate::data::{self, entry_len};
 use crate::driver::Driver;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ impl<E: Engine> Run<'_, E> {
         get(&driver, end - 1..end)?;
         latencies.lap();
         let mut row = self.open_row(&meter, &latencies);
-        row.log_user_bytes = Some(self.log_entries() * ENTRY_LEN);
+        row.log_user_bytes = Some(self.log_entries() * entry_len());
         get(&driver, entries..end)?;
         driver.close()?;
         Ok(row)
@@ -83,7 +83,7 @@ impl<E: Engine> Run<'_, E> {
 
     /// Entries that are only in the log when the writer is killed.
     fn log_entries(&self) -> u64 {
-        (self.job.config().memtable_bytes as u64 / 3 / ENTRY_LEN).min(self.job.entries)
+        (self.job.config().memtable_bytes as u64 / 3 / entry_len()).min(self.job.entries)
     }
 
     fn kill_a_writer(&self) -> Result<()> {

@@ -160,9 +160,7 @@ fn start_key(rng: &mut Rng, entries: u64, limit: usize) -> [u8; data::KEY_LEN] {
     let part = 4 * limit as u64 * (u64::MAX / entries);
     loop {
         let key = data::key(rng.u64(0..entries));
-        let mut head = [0; 8];
-        head.copy_from_slice(&key[..8]);
-        if u64::from_be_bytes(head) < u64::MAX - part {
+        if data::place(&key) < u64::MAX - part {
             return key;
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::{Meter, Run, ensure};
-use crate::data::{self, ENTRY_LEN};
+use crate::data::{self, entry_len};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::job::Workload;
@@ -29,7 +29,7 @@ impl<E: Engine> Run<'_, E> {
             Ok(latencies)
         })?;
         meter.stop();
-        let row = self.row(&meter, &latencies, entries, entries * ENTRY_LEN);
+        let row = self.row(&meter, &latencies, entries, entries * entry_len());
         driver.close()?;
         Ok(row)
     }
@@ -62,7 +62,7 @@ impl<E: Engine> Run<'_, E> {
             &meter,
             &latencies,
             latencies.count(),
-            latencies.count() * ENTRY_LEN,
+            latencies.count() * entry_len(),
         );
         driver.close()?;
         Ok(row)
@@ -89,7 +89,7 @@ impl<E: Engine> Run<'_, E> {
         let rate = writes as f64 / meter.seconds();
         driver.settle()?;
         meter.stop();
-        let mut row = self.row(&meter, &latencies, writes, writes * ENTRY_LEN);
+        let mut row = self.row(&meter, &latencies, writes, writes * entry_len());
         row.ops_per_s = rate;
         if driver.compact()? {
             driver.settle()?;
@@ -147,7 +147,12 @@ impl<E: Engine> Run<'_, E> {
         let (writes, reads) = (driver.join(writer)?, driver.join(reader)?);
         meter.stop();
         let operations = writes.count() + reads.count();
-        let mut write_row = self.row(&meter, &writes, writes.count(), writes.count() * ENTRY_LEN);
+        let mut write_row = self.row(
+            &meter,
+            &writes,
+            writes.count(),
+            writes.count() * entry_len(),
+        );
         let mut read_row = self.row(&meter, &reads, reads.count(), 0);
         for (row, part) in [(&mut write_row, "write"), (&mut read_row, "read")] {
             row.workload = format!("{}_{part}", Workload::Mixed1w1r.name());

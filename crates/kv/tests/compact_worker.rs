@@ -89,6 +89,14 @@ fn offered() -> (Db, Model, Helper) {
     (db, model, helper)
 }
 
+/// How often a worker calls the store for the job of [`offered`].
+fn calls_of_a_job() -> u64 {
+    let (_db, _, helper) = offered();
+    let before = helper.store.calls();
+    helper.compacts();
+    helper.store.calls() - before
+}
+
 fn jobs(kv: &Kv) -> usize {
     kv.manifest().state.work.jobs.len()
 }
@@ -264,12 +272,7 @@ const DEEDS: &[(&str, Deed)] = &[
 
 #[test]
 fn whatever_the_writer_does_at_any_call_of_the_worker_no_answer_changes() {
-    let calls = {
-        let (_db, _, helper) = offered();
-        let before = helper.store.calls();
-        helper.compacts();
-        helper.store.calls() - before
-    };
+    let calls = calls_of_a_job();
     assert!(calls > 10);
     for (name, deed) in DEEDS {
         for at in 1..=calls {
@@ -299,12 +302,7 @@ fn whatever_the_writer_does_at_any_call_of_the_worker_no_answer_changes() {
 
 #[test]
 fn wherever_a_worker_dies_the_writer_goes_on() {
-    let calls = {
-        let (_db, _, helper) = offered();
-        let before = helper.store.calls();
-        helper.compacts();
-        helper.store.calls() - before
-    };
+    let calls = calls_of_a_job();
     for at in 1..=calls {
         let (db, mut model, helper) = offered();
         let number = helper.store.calls() + at;
@@ -324,12 +322,7 @@ fn wherever_a_worker_dies_the_writer_goes_on() {
 
 #[test]
 fn a_new_writer_voids_what_the_last_one_offered() {
-    let calls = {
-        let (_db, _, helper) = offered();
-        let before = helper.store.calls();
-        helper.compacts();
-        helper.store.calls() - before
-    };
+    let calls = calls_of_a_job();
     for at in 1..=calls {
         let (db, mut model, helper) = offered();
         db.kv.sync().unwrap();

@@ -5,7 +5,7 @@ use crate::object::Object;
 use crate::session::Session;
 use crate::units::{bytes, count, duration, names, parse_size, parse_time, plural};
 use clap::{Args, ValueEnum};
-use siltstone::{CompactOptions, CompactOrder, Timestamp};
+use siltstone::{CompactOptions, CompactOrder, CompactStats, Timestamp};
 
 /// Arguments of `compact`.
 #[derive(Debug, Args)]
@@ -88,15 +88,18 @@ pub(crate) fn run(args: &CompactArgs, session: &mut Session) -> Result<()> {
             duration(stats.latency),
         ),
     };
-    session.out.done(note, || {
-        Object::default()
-            .field("inputs", &names(&stats.inputs))
-            .field("outputs", &names(&stats.outputs))
-            .field("level", &stats.level)
-            .field("bytes_read", &stats.bytes_read)
-            .field("bytes_written", &stats.bytes_written)
-            .field("entries", &stats.entries)
-            .field("dropped", &stats.dropped)
-            .field("seconds", &stats.latency.as_secs_f64())
-    })
+    session.out.done(note, || object(&stats))
+}
+
+/// What a compaction did, for machines.
+pub(crate) fn object(stats: &CompactStats) -> Object {
+    Object::default()
+        .field("inputs", &names(&stats.inputs))
+        .field("outputs", &names(&stats.outputs))
+        .field("level", &stats.level)
+        .field("bytes_read", &stats.bytes_read)
+        .field("bytes_written", &stats.bytes_written)
+        .field("entries", &stats.entries)
+        .field("dropped", &stats.dropped)
+        .field("seconds", &stats.latency.as_secs_f64())
 }

@@ -1,10 +1,10 @@
 //! `siltstone compact-worker`: compacts for the writer of a database, in a process of its own.
 
+use crate::commands::compact;
 use crate::failure::Result;
 use crate::interrupt::Interrupt;
-use crate::object::Object;
 use crate::session::Session;
-use crate::units::{bytes, count, duration, names, parse_duration, plural};
+use crate::units::{bytes, count, duration, parse_duration, plural};
 use clap::Args;
 use siltstone::blocking::CompactWorker;
 use siltstone::{CompactStats, Worked};
@@ -132,16 +132,6 @@ fn report(stats: &CompactStats, session: &mut Session) -> Result<()> {
         count(stats.dropped),
         duration(stats.latency),
     );
-    session.out.done(note, || {
-        Object::default()
-            .field("inputs", &names(&stats.inputs))
-            .field("outputs", &names(&stats.outputs))
-            .field("level", &stats.level)
-            .field("bytes_read", &stats.bytes_read)
-            .field("bytes_written", &stats.bytes_written)
-            .field("entries", &stats.entries)
-            .field("dropped", &stats.dropped)
-            .field("seconds", &stats.latency.as_secs_f64())
-    })?;
+    session.out.done(note, || compact::object(stats))?;
     session.out.flush()
 }

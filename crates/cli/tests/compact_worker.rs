@@ -34,7 +34,7 @@ fn records(count: u64) -> (String, BTreeMap<String, String>) {
 }
 
 fn work(db: &Db) -> Child {
-    let pace = ["--interval", "10ms", "--until-idle", "30s"];
+    let pace = ["--interval", "10ms", "--until-idle", "120s"];
     db.spawn(&[&["--json", "--quiet", "compact-worker"], &pace[..]].concat())
 }
 

@@ -59,7 +59,7 @@ pub struct Options {
     pub max_feed_log_bytes: u64,
     /// How long a worker process may show no sign of going on with a compaction before the writer
     /// takes it back and does it itself; one that no worker begins, after a third of that. Default
-    /// 30 s.
+    /// 30 s; with 0 nothing is left to workers.
     pub worker_patience: Duration,
     /// Idle time after which level 0 is merged down although it is small. Default 1 s.
     pub settle_after: Duration,

@@ -5,8 +5,10 @@
 mod common;
 
 use common::{Db, Model, assert_no_orphan, retained, simulated, small_keyspace, small_options};
-use siltstone_kv::{CompactWorker, Error, History, KeyRange, KeyspaceOptions, Kv, Options, Worked};
-use siltstone_storage::{FaultPlan, FaultyBlobs, MemBlobs};
+use siltstone_kv::{
+    CompactWorker, Error, History, KeyRange, KeyspaceOptions, Kv, MergeOperator, Options, Worked,
+};
+use siltstone_storage::{Clock, FaultPlan, FaultyBlobs, ManualClock, MemBlobs};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,13 +29,18 @@ fn options() -> Options {
 struct Helper {
     worker: CompactWorker,
     store: FaultyBlobs,
+    clock: Arc<ManualClock>,
 }
 
 impl Helper {
     fn new(mem: &MemBlobs, seed: u64) -> Self {
-        let (env, _, store) = simulated(mem, seed);
+        let (env, clock, store) = simulated(mem, seed);
         let worker = CompactWorker::open(env, options()).unwrap();
-        Self { worker, store }
+        Self {
+            worker,
+            store,
+            clock,
+        }
     }
 
     fn finds_nothing(&self) {
@@ -395,6 +402,105 @@ fn merges_are_resolved_by_workers_that_know_the_operator() {
     }
     let db = db.reopen();
     assert_eq!(db.get("n7").as_deref(), Some("8"));
+}
+
+/// Called like a built-in operator, and something else: the longest operand.
+#[derive(Debug)]
+struct Longest;
+
+impl MergeOperator for Longest {
+    fn name(&self) -> &str {
+        "append"
+    }
+
+    fn merge(
+        &self,
+        _key: &[u8],
+        base: Option<&[u8]>,
+        operands: &[&[u8]],
+    ) -> Result<Vec<u8>, String> {
+        let longest = base.into_iter().chain(operands.iter().copied());
+        let longest = longest.max_by_key(|value| value.len());
+        Ok(longest.unwrap_or_default().to_vec())
+    }
+}
+
+#[test]
+fn a_program_s_own_operator_is_not_taken_for_the_built_in_one() {
+    let options = Options {
+        merge_operators: vec![Arc::new(Longest)],
+        ..options()
+    };
+    let keyspace = KeyspaceOptions {
+        merge_operator: Some("append".into()),
+        history: History::head_only(),
+        ..small_keyspace()
+    };
+    let db = Db::on(MemBlobs::new(), options, keyspace);
+    let helper = Helper::new(&db.mem, 7);
+    helper.finds_nothing();
+    for operand in ["a", "longer"] {
+        for n in 0..40 {
+            let key = format!("n{n}");
+            db.default()
+                .merge(key.as_bytes(), operand.as_bytes())
+                .unwrap();
+        }
+        db.kv.flush().unwrap();
+    }
+    assert!(db.kv.work().unwrap());
+    assert_eq!((jobs(&db.kv), db.kv.stats().totals.compactions), (0, 1));
+    assert_eq!(db.get("n7").as_deref(), Some("longer"));
+}
+
+#[test]
+fn idle_workers_make_no_edits() {
+    let (db, mut model) = db();
+    let helpers = [Helper::new(&db.mem, 7), Helper::new(&db.mem, 8)];
+    fill(&db, &mut model);
+    let look = |times: u64| {
+        for _ in 0..times {
+            for helper in &helpers {
+                helper.clock.advance(PATIENCE);
+                helper.finds_nothing();
+            }
+        }
+        helpers[1].worker.manifest().number
+    };
+    assert_eq!(look(2), look(20));
+}
+
+#[test]
+fn a_worker_with_large_values_shows_that_it_goes_on() {
+    let roomy = Options {
+        memtable_bytes: 2 << 20,
+        ..options()
+    };
+    let db = Db::on(MemBlobs::new(), roomy, small_keyspace());
+    let helper = Helper::new(&db.mem, 7);
+    helper.finds_nothing();
+    let mut rng = fastrand::Rng::with_seed(3);
+    for _ in 0..2 {
+        for n in 0..12 {
+            let value: Vec<u8> = (0..100_000).map(|_| rng.u8(..)).collect();
+            db.default()
+                .put(format!("key{n}").as_bytes(), &value)
+                .unwrap();
+        }
+        db.kv.flush().unwrap();
+    }
+    assert!(db.kv.work().unwrap());
+    assert_eq!(jobs(&db.kv), 1);
+    // Each value takes seconds to be read and written, all of them longer than the writer's patience.
+    let (kv, clocks) = (db.kv.clone(), [db.clock.clone(), helper.clock.clone()]);
+    helper.store.on_call(Box::new(move |call| {
+        if call.bytes > 80_000 {
+            clocks.iter().for_each(|clock| clock.advance(PATIENCE / 30));
+            kv.work().unwrap();
+        }
+    }));
+    helper.compacts();
+    assert!(helper.clock.elapsed() > PATIENCE);
 }
 
 #[test]

@@ -540,8 +540,8 @@ impl LocalAppender {
             return;
         };
         if len.get() >= WRITE_BEHIND {
-            // Dirty pages stay; the kernel starts to write them and does not wait. What it wrote
-            // before may leave the page cache: only recovery reads a log.
+            // On Linux this begins to write the dirty pages of the range and does not wait. They stay
+            // in the page cache, for those who follow the log.
             #[cfg(target_os = "linux")]
             let _ = rustix::fs::fadvise(
                 &self.file,

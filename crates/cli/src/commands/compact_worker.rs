@@ -76,9 +76,11 @@ pub(crate) fn run(args: &CompactWorkerArgs, session: &mut Session) -> Result<()>
                 idle_since = clock.elapsed();
                 continue;
             }
-            Ok(Worked::Lost(why)) => {
+            Ok(Worked::Lost(_)) => {
                 sum.lost += 1;
-                session.out.note(format!("given up: {why}"));
+                session
+                    .out
+                    .note("given up: somebody else was quicker, or the writer took the job back");
             }
             Err(error) if failures >= MOST_FAILURES => return Err(error.into()),
             Err(error) => {

@@ -150,10 +150,12 @@ impl Core {
         // Values in blob files are copied by who knows best how much of each file is in use.
         let in_blob_files = view.options.blob_threshold.is_some()
             || inputs.iter().any(|table| !table.meta.blobs.is_empty());
-        if bytes < table_bytes / WORTH
-            || in_blob_files
-            || operator.is_some_and(|name| !operator::BUILT_IN.contains(&name))
-        {
+        // A worker knows the built-in operators, and not what a program may have called like one.
+        let own = &self.shared.options.merge_operators;
+        let unknown_elsewhere = |name: &str| {
+            operator::built_in(name).is_none() || own.iter().any(|own| own.name() == name)
+        };
+        if bytes < table_bytes / WORTH || in_blob_files || operator.is_some_and(unknown_elsewhere) {
             return Ok(None);
         }
         let terms = self.terms(core, view);

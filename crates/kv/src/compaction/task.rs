@@ -25,8 +25,10 @@ use siltstone_storage::{Segment, Timestamp, Wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Between two calls of [`Maker::go_on`] so many entries are merged.
-const BREATH: u32 = 4096;
+/// Between two calls of [`Maker::go_on`] entries of so many bytes are merged; each counts with some
+/// bytes more than its value has.
+const BREATH: usize = 1 << 20;
+const ENTRY: usize = 256;
 
 /// What to compact, for whom and by which rules.
 pub(crate) struct Task<'a> {
@@ -103,7 +105,7 @@ impl Task<'_> {
         )
         .clearing_out(self.sparse.clone());
         let mut merge = merge(inputs);
-        let mut breath = BREATH;
+        let mut merged = 0;
         merge.seek_first()?;
         while merge.valid() {
             filter.push(
@@ -113,10 +115,10 @@ impl Task<'_> {
                 merge.value(),
                 &mut outputs,
             )?;
+            merged += ENTRY + merge.value().len();
             merge.next()?;
-            breath -= 1;
-            if breath == 0 {
-                breath = BREATH;
+            if merged >= BREATH {
+                merged = 0;
                 self.maker.go_on()?;
             }
         }

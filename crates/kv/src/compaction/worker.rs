@@ -8,6 +8,7 @@ use crate::compaction::task::{self, Made, Task};
 use crate::compaction::work::{Job, Worker};
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
+use crate::operator;
 use crate::options::Options;
 use crate::shared::Shared;
 use crate::state::DbState;
@@ -38,8 +39,9 @@ pub struct CompactWorker {
 struct Pulse {
     beat: u64,
     at: Option<Duration>,
-    /// The manifest it did so in: nobody looks while there is no newer one.
-    manifest: u64,
+    /// The version of the segment log at that time: while the writer adds no table, it offers
+    /// nothing. Not the manifest's number, which other workers raise as well.
+    tables: u64,
     /// The writer's epoch: a new writer does not know who is still there.
     epoch: u64,
 }
@@ -56,8 +58,8 @@ pub enum Worked {
 }
 
 impl CompactWorker {
-    /// Opens the database in `env` for working on it. Of the options, the memory budget, the merge
-    /// operators and the writer's patience count.
+    /// Opens the database in `env` for working on it. Of the options, the memory budget and the writer's
+    /// patience count; of merge operators it knows the built-in ones.
     ///
     /// # Errors
     /// [`Error::Storage`]: not found when there is no database, damage, a newer format.
@@ -155,7 +157,7 @@ impl CompactWorker {
         match operator {
             None => false,
             Some(None) => true,
-            Some(Some(name)) => self.shared.options.operator(name).is_some(),
+            Some(Some(name)) => operator::built_in(name).is_some(),
         }
     }
 
@@ -193,7 +195,7 @@ impl CompactWorker {
             ..CompactStats::default()
         };
         let operator = view.options.merge_operator.as_deref();
-        let operator = operator.and_then(|name| self.shared.options.operator(name));
+        let operator = operator.and_then(operator::built_in);
         let bench = Bench {
             worker: self,
             job,
@@ -282,7 +284,7 @@ impl CompactWorker {
         let mut pulse = self.pulse.lock();
         pulse.beat = pulse.beat.max(me.beat);
         pulse.at = Some(self.shared.env.clock.elapsed());
-        pulse.manifest = shown.number;
+        pulse.tables = shown.state.tables.version();
         pulse.epoch = epoch;
     }
 
@@ -299,11 +301,11 @@ impl CompactWorker {
         let listed = current.state.work.workers.iter().any(known);
         let pulse = self.pulse.lock();
         let (news, new_writer) = (
-            pulse.manifest != current.number,
+            pulse.tables != current.state.tables.version(),
             pulse.epoch != current.epoch,
         );
         drop(pulse);
-        if listed && !new_writer && !(news && self.is_due()) {
+        if !new_writer && !((news || !listed) && self.is_due()) {
             return Ok(());
         }
         let me = self.next_beat();
@@ -369,7 +371,7 @@ impl Maker for Bench<'_> {
 
 fn lost(job: u64) -> Error {
     Error::CompactionLost {
-        segment: format!("the tables of job {job:x}"),
+        segment: format!("of job {job:x}"),
     }
 }
 

@@ -50,6 +50,11 @@ impl Options {
     }
 }
 
+/// The built-in operator called `name`, whatever a program calls its own.
+pub(crate) fn built_in(name: &str) -> Option<Arc<dyn MergeOperator>> {
+    builtin::find(name)
+}
+
 /// The names of the built-in operators.
 pub(crate) fn known(options: &Options) -> String {
     let own = options.merge_operators.iter().map(|own| own.name());

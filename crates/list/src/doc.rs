@@ -92,8 +92,6 @@ pub(crate) struct Doc<C: Content> {
 const NOT_YET: u32 = u32::MAX;
 /// So many sessions are found quicker by looking at each than by hashing a name.
 const FEW: usize = 12;
-/// Entries that are read together.
-const BATCH: usize = 32;
 
 impl<C: Content> Doc<C> {
     pub(crate) fn new(me: Session) -> Self {
@@ -717,49 +715,5 @@ impl<C: Content> Doc<C> {
             .iter()
             .map(|log| (log.id.clone(), log.txs))
             .collect()
-    }
-
-    /// The contents that the elements of `entry` were inserted with, whatever they were set to since.
-    pub(crate) fn read_as_inserted(&self, entry: Entry, out: &mut C::Owned) {
-        if self.sets.is_empty() {
-            return self.content.read(entry, out);
-        }
-        for offset in 0..entry.len() {
-            match self.sets.get(&entry.at(offset)) {
-                Some(set) => C::push_item(out, set.inserted.clone()),
-                None => self.content.read(entry.part(offset, offset + 1), out),
-            }
-        }
-    }
-
-    /// Appends the contents shown at `range` to `out`.
-    pub(crate) fn read(&self, range: Range<u32>, out: &mut C::Owned) {
-        if range.is_empty() {
-            return;
-        }
-        let at = self.tree.find(range.start);
-        let (mut skip, mut left) = (at.offset, range.end - range.start);
-        let (mut batch, mut filled) = ([Entry::default(); BATCH], 0);
-        for entry in self.tree.entries_from(at) {
-            if entry.is_hidden() {
-                continue;
-            }
-            let count = left.min(entry.len() - skip);
-            let part = if count == entry.len() {
-                entry
-            } else {
-                entry.part(skip, skip + count)
-            };
-            batch[filled] = self.shown(part);
-            filled += 1;
-            (skip, left) = (0, left - count);
-            if filled == batch.len() || left == 0 {
-                self.content.read_all(&batch[..filled], out);
-                filled = 0;
-            }
-            if left == 0 {
-                return;
-            }
-        }
     }
 }

@@ -53,6 +53,7 @@ mod outgoing;
 mod packed;
 mod pending;
 mod permit;
+mod read;
 mod sequence;
 mod stage;
 mod stats;

@@ -52,6 +52,9 @@ pub(crate) struct Point {
     pub(crate) offset: u32,
 }
 
+/// How many entries are remembered that somebody asked for.
+const RECENT: usize = 4;
+
 /// Where the last search by position ended. Searches near it start there.
 #[derive(Clone, Copy)]
 struct Hint {
@@ -80,6 +83,16 @@ pub struct Tree {
     visible: u32,
     hint: Hint,
     places: Option<Places>,
+    recent: Recent,
+}
+
+/// Where elements were asked for lately: whoever types names the element typed last, and a few may
+/// type at once. The entries may have moved since, so each is looked at before it is believed.
+#[derive(Clone, Copy, Default)]
+struct Recent {
+    at: [(u32, u32); RECENT],
+    /// Which one is forgotten next.
+    oldest: u8,
 }
 
 impl Default for Tree {
@@ -91,6 +104,7 @@ impl Default for Tree {
             visible: 0,
             hint: NO_HINT,
             places: None,
+            recent: Recent::default(),
         }
     }
 }
@@ -118,6 +132,11 @@ impl Tree {
 
     /// The entries from the one at `from` on.
     pub(crate) fn entries_from(&self, from: Point) -> impl Iterator<Item = Entry> {
+        self.stretches_from(from).flatten().copied()
+    }
+
+    /// The same, those of a leaf together.
+    pub(crate) fn stretches_from(&self, from: Point) -> impl Iterator<Item = &[Entry]> {
         let (mut leaf, mut index) = (from.leaf, from.index);
         std::iter::from_fn(move || {
             let here = self.leaves.get(leaf as usize)?;
@@ -125,8 +144,6 @@ impl Tree {
             (leaf, index) = (here.next, 0);
             Some(entries)
         })
-        .flatten()
-        .copied()
     }
 
     /// The place before everything.
@@ -265,10 +282,32 @@ impl Tree {
     }
 
     /// The place of `elem`, which must be in the tree.
+    #[inline]
     pub(crate) fn place(&mut self, elem: Elem) -> Point {
+        for (leaf, index) in self.recent.at {
+            if let Some(node) = self.leaves.get(leaf as usize)
+                && let Some(entry) = node.entries[..node.len as usize].get(index as usize)
+                && entry.contains(elem)
+            {
+                return Point {
+                    leaf,
+                    index: index as usize,
+                    offset: entry.offset_of(elem),
+                };
+            }
+        }
+        self.look_up(elem)
+    }
+
+    fn look_up(&mut self, elem: Elem) -> Point {
         self.know_places();
-        self.place_if_known(elem)
-            .expect("every element has a place, and places are known")
+        let at = self
+            .place_if_known(elem)
+            .expect("every element has a place, and places are known");
+        let Recent { at: recent, oldest } = &mut self.recent;
+        recent[*oldest as usize] = (at.leaf, at.index as u32);
+        *oldest = (*oldest + 1) % RECENT as u8;
+        at
     }
 
     /// The place of `elem`, for those who cannot wait for the index to be made: a search of all
@@ -297,10 +336,15 @@ impl Tree {
         })
     }
 
+    #[inline]
     pub(crate) fn know_places(&mut self) {
-        if self.places.is_some() {
-            return;
+        if self.places.is_none() {
+            self.make_places();
         }
+    }
+
+    #[cold]
+    fn make_places(&mut self) {
         let mut places = Places::default();
         for (at, leaf) in self.leaves.iter().enumerate() {
             for entry in &leaf.entries[..leaf.len as usize] {

@@ -15,12 +15,17 @@ struct Piece {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
     pages: Vec<Vec<Piece>>,
+    /// How many elements the pages cover.
+    len: Elem,
 }
 
 impl Places {
     /// The leaf that holds `elem`.
     #[inline]
     pub(crate) fn leaf(&self, elem: Elem) -> Option<u32> {
+        if elem >= self.len {
+            return None;
+        }
         let page = self.pages.get((elem / PAGE) as usize)?;
         let at = page.partition_point(|piece| piece.at <= elem % PAGE);
         let leaf = page.get(at.checked_sub(1)?)?.leaf;
@@ -28,21 +33,56 @@ impl Places {
     }
 
     /// Notes that the elements from `from` to before `to` are in `leaf`.
+    #[inline]
     pub(crate) fn assign(&mut self, from: Elem, to: Elem, leaf: u32) {
+        // New elements are the next ones.
+        if from < self.len {
+            self.assign_again(from, to.min(self.len), leaf);
+        }
+        if to > self.len {
+            self.append(from.max(self.len), to, leaf);
+        }
+    }
+
+    #[inline]
+    fn append(&mut self, from: Elem, to: Elem, leaf: u32) {
+        if from > self.len {
+            self.extend(from, NONE);
+        }
+        self.extend(to, leaf);
+    }
+
+    /// Covers the elements up to `to`, which are in `leaf`.
+    #[inline]
+    fn extend(&mut self, to: Elem, leaf: u32) {
+        let mut at = self.len;
+        if let Some(page) = self.pages.last_mut()
+            && at % PAGE > 0
+        {
+            if page.last().is_none_or(|last| last.leaf != leaf) {
+                page.push(Piece {
+                    at: at % PAGE,
+                    leaf,
+                });
+            }
+            at = at.next_multiple_of(PAGE);
+        }
+        while at < to {
+            self.pages.push(vec![Piece { at: 0, leaf }]);
+            at += PAGE;
+        }
+        self.len = to;
+    }
+
+    fn assign_again(&mut self, from: Elem, to: Elem, leaf: u32) {
         let mut at = from;
         while at < to {
             let page = at / PAGE;
-            let end = to.min((page + 1) * PAGE);
-            while self.pages.len() <= page as usize {
-                self.pages.push(Vec::new());
-            }
-            assign_in(
-                &mut self.pages[page as usize],
-                at % PAGE,
-                end - page * PAGE,
-                leaf,
-            );
-            at = end;
+            let end = to.min((page + 1) * PAGE) - page * PAGE;
+            let covered = (self.len - page * PAGE).min(PAGE);
+            let pieces = &mut self.pages[page as usize];
+            assign_in(pieces, covered, at % PAGE, end, leaf);
+            at = page * PAGE + end;
         }
     }
 
@@ -56,22 +96,10 @@ impl Places {
     }
 }
 
-fn assign_in(page: &mut Vec<Piece>, from: u32, to: u32, leaf: u32) {
-    if page.is_empty() {
-        page.push(Piece {
-            at: 0,
-            leaf: if from == 0 { leaf } else { NONE },
-        });
-        if from > 0 {
-            page.push(Piece { at: from, leaf });
-        }
-        if to < PAGE {
-            page.push(Piece { at: to, leaf: NONE });
-        }
-        return;
-    }
+/// Gives the elements from `from` to before `to` of a page that covers `covered` to `leaf`.
+fn assign_in(page: &mut Vec<Piece>, covered: u32, from: u32, to: u32, leaf: u32) {
     let first = page.partition_point(|piece| piece.at <= from) - 1;
-    let end_of = |page: &[Piece], at: usize| page.get(at + 1).map_or(PAGE, |piece| piece.at);
+    let end_of = |page: &[Piece], at: usize| page.get(at + 1).map_or(covered, |piece| piece.at);
     if page[first].leaf == leaf && end_of(page, first) >= to {
         return;
     }

@@ -80,6 +80,7 @@ fn benches(options: &Options) -> Vec<Bench> {
     ];
     vec![
         bench("kv", "kv", [true; 3], &[]),
+        bench("bucket", "bucket", [true, false, true], &[]),
         bench(
             "list",
             "list",
@@ -87,7 +88,7 @@ fn benches(options: &Options) -> Vec<Bench> {
             &["--traces", &options.traces.to_string_lossy()],
         ),
         bench("tree", "tree", [true, false, true], &[]),
-        bench("ledger", "ledger", [true, false, true], &[]),
+        bench("ledger", "ledger", [true; 3], &[]),
         bench(
             "growth",
             "growth",

@@ -32,13 +32,20 @@ struct Section {
     table: fn(&[Value]) -> String,
 }
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     Section {
         name: "kv",
         heading: "Key-values",
         about: "1,000,000 entries of 16-byte keys in random order and 100-byte values unless the row says otherwise, memory budget \
                 256 MiB, LZ4. The last column is the rate over that of the best log-structured peer of the same run: above 1 is ahead.",
         table: tables::kv,
+    },
+    Section {
+        name: "bucket",
+        heading: "Databases in a bucket",
+        about: "An S3 server of the program's own that answers every request 20 ms later, beside SlateDB where both do the same. `In sequence` \
+                are requests of which each waited for the one before.",
+        table: tables::figures_by_workload,
     },
     Section {
         name: "list",

@@ -168,6 +168,17 @@ pub(super) fn figures(rows: &[Value]) -> String {
     )
 }
 
+/// As [`figures`], where a figure's name says nothing without its workload's.
+pub(super) fn figures_by_workload(rows: &[Value]) -> String {
+    let named = rows.iter().map(|row| {
+        let figure = format!("{}: {}", text(row, "workload"), text(row, "figure"));
+        let mut row = row.clone();
+        row["figure"] = figure.into();
+        row
+    });
+    figures(&named.collect::<Vec<_>>())
+}
+
 pub(super) fn growth(rows: &[Value]) -> String {
     let columns = [
         "entries",

@@ -1,8 +1,9 @@
 //! `ledger`: local-first ledgers of documents. The peer is Fireproof, npm's `@fireproof/core`, on the
 //! same documents of about 100 bytes.
 //!
-//! - [`work`]: the workloads; [`fireproof`]: the peer, installed and driven
+//! - [`work`]: the workloads; [`fireproof`]: the peer, installed and driven; [`curves`]: growth drawn
 
+mod curves;
 mod fireproof;
 mod work;
 
@@ -47,6 +48,9 @@ pub(crate) struct Options {
     /// Also write the results as JSON lines.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also draw growth as SVG, a panel a figure.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// What is measured.
@@ -121,6 +125,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     print!("{}", figure::table(&rows));
     if let Some(path) = &options.json {
         std::fs::write(path, json_lines(&rows))
+            .map_err(|source| Error::io(format!("write {}", path.display()), source))?;
+    }
+    if let Some(path) = &options.svg {
+        std::fs::write(path, curves::draw(&rows)?)
             .map_err(|source| Error::io(format!("write {}", path.display()), source))?;
     }
     Ok(())

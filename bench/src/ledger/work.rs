@@ -97,6 +97,27 @@ fn copy_and_hash(from: &std::path::Path, to: &std::path::Path) -> Result<Duratio
     Ok(took)
 }
 
+/// The time to write `bytes` at the end of what was written of a file that has its size, and to sync
+/// them: what a durable write cannot be quicker than. The median of a hundred.
+fn sync_of(file: &std::path::Path, bytes: usize) -> Result<Duration> {
+    use std::io::Write;
+    let mut out = std::fs::File::create(file)?;
+    out.write_all(&vec![0; 100 * bytes])?;
+    out.sync_all()?;
+    let mut out = std::fs::File::options().write(true).open(file)?;
+    let block = vec![7; bytes];
+    let mut took = Vec::with_capacity(100);
+    for _ in 0..100 {
+        let one = timed(|| {
+            out.write_all(&block)?;
+            Ok(out.sync_data()?)
+        });
+        took.push(one?.1);
+    }
+    took.sort_unstable();
+    Ok(took[50])
+}
+
 fn documents(job: &Job) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut push = |figure: &str, value: f64, unit: &str, goal: Goal| {
@@ -125,6 +146,17 @@ fn documents(job: &Job) -> Result<Vec<Row>> {
     );
     ledger.close()?;
 
+    push(
+        "a sync of 16 KiB",
+        sync_of(&job.dir.join("synced"), 16 << 10)?.as_secs_f64() * 1e3,
+        "ms",
+        Goal::None,
+    );
+    let ledger = open(job, "bulks-of-1000", Background::Off)?;
+    let ((), took) = timed(|| bulks(&ledger, 0, 4 * count, 1000))?;
+    push("bulks of 1,000", rate(4 * count, took), "/s", Goal::None);
+    ledger.close()?;
+
     let ledger = open(job, "bulks", Background::Off)?;
     let ((), took) = timed(|| bulks(&ledger, 0, count, 100))?;
     push(
@@ -133,6 +165,13 @@ fn documents(job: &Job) -> Result<Vec<Row>> {
         "/s",
         Goal::TimesPeer(20.0),
     );
+    ledger.close()?;
+    // As by default, but that nothing is compacted before it is asked for.
+    let options = Options {
+        compact_from: None,
+        ..Options::default()
+    };
+    let ledger = Ledger::open_folder(&job.dir, "bulks", options)?;
     let least = copy_and_hash(&job.dir.join("ledger/bulks"), &job.dir.join("copy"))?;
     let (_, took) = timed(|| Ok(ledger.compact()?))?;
     push(

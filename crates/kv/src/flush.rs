@@ -13,13 +13,9 @@ use crate::stats::{FlushStats, add};
 use crate::types::Commit;
 use crate::view::KeyspaceCore;
 use crate::wal::{self, fences};
-use siltstone_storage::{BlobMeta, PendingDelete, ReaderPins, Segment};
+use siltstone_storage::{BlobMeta, ReaderPins, Segment};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Log objects of a bucket that are deleted at once: a deletion takes as long as the put of a record,
-/// and must not fall behind.
-const DELETIONS: usize = 64;
 
 /// Where the log starts and how far it is durable, seen in one moment.
 #[derive(Debug, Clone, Copy)]
@@ -327,15 +323,9 @@ impl Core {
         };
         let is_record = |number: &u64| self.bucket && fences::is_record(sizes[number]);
         let (records, others): (Vec<u64>, Vec<u64>) = gone.into_iter().partition(is_record);
-        for together in records.chunks(DELETIONS) {
-            let started: Vec<_> = together
-                .iter()
-                .map(|number| blobs.start_delete(&wal::blob_name(*number)))
-                .collect();
-            let ended: Vec<_> = started.into_iter().map(PendingDelete::wait).collect();
-            if ended.iter().any(Result::is_err) {
-                return;
-            }
+        let records: Vec<String> = records.into_iter().map(wal::blob_name).collect();
+        if blobs.delete_all(&records).is_err() {
+            return;
         }
         for number in others {
             // In order, and no further than the first failure: see `fences`.

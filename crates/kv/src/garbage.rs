@@ -53,12 +53,13 @@ impl Core {
             .filter(|id| !deleted.contains(id))
             .collect();
         drop(pins);
-        for id in free {
-            self.tables.lock().forget(id);
-            self.shared.blob_files.forget(id);
-            env.blobs.delete(&id.blob())?;
-            self.deleted.lock().push(id);
+        for id in &free {
+            self.tables.lock().forget(*id);
+            self.shared.blob_files.forget(*id);
         }
+        let names: Vec<String> = free.iter().map(|id| id.blob()).collect();
+        env.blobs.delete_all(&names)?;
+        self.deleted.lock().extend(free);
         Ok(())
     }
 

@@ -87,6 +87,7 @@ pub struct Faults(Arc<Inner>);
 struct Inner {
     rules: Mutex<Vec<Rule>>,
     ignore_conditions: AtomicBool,
+    refuse_bulk: AtomicBool,
     requests: AtomicU64,
     met: AtomicU64,
 }
@@ -97,15 +98,21 @@ impl Faults {
         self.0.rules.lock().push(rule);
     }
 
-    /// Takes all rules back and honours conditions again.
+    /// Takes all rules back, honours conditions and deletes many objects by one request again.
     pub fn clear(&self) {
         self.0.rules.lock().clear();
         self.ignore_conditions(false);
+        self.refuse_bulk_deletions(false);
     }
 
     /// From now on `If-None-Match` and `If-Match` of puts are accepted and ignored, or honoured.
     pub fn ignore_conditions(&self, ignore: bool) {
         self.0.ignore_conditions.store(ignore, Ordering::SeqCst);
+    }
+
+    /// From now on deletions of several objects by one request are not implemented, or are.
+    pub fn refuse_bulk_deletions(&self, refuse: bool) {
+        self.0.refuse_bulk.store(refuse, Ordering::SeqCst);
     }
 
     /// Requests seen since the start.
@@ -120,6 +127,10 @@ impl Faults {
 
     pub(crate) fn conditions_ignored(&self) -> bool {
         self.0.ignore_conditions.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn bulk_deletions_refused(&self) -> bool {
+        self.0.refuse_bulk.load(Ordering::SeqCst)
     }
 
     pub(crate) fn draw(&self, method: &str, path: &str) -> Option<Fault> {

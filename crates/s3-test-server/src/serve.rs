@@ -6,7 +6,9 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use s3s::access::S3Access;
-use s3s::dto::{CompleteMultipartUploadInput, CreateMultipartUploadInput, PutObjectInput};
+use s3s::dto::{
+    CompleteMultipartUploadInput, CreateMultipartUploadInput, DeleteObjectsInput, PutObjectInput,
+};
 use s3s::service::S3Service;
 use s3s::{Body, S3Request, S3Result, s3_error};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -144,6 +146,13 @@ impl S3Access for Access {
             request.input.if_match = None;
         }
         self.check_bucket(&request.input.bucket)
+    }
+
+    async fn delete_objects(&self, _: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
+        match self.faults.bulk_deletions_refused() {
+            true => Err(s3_error!(NotImplemented)),
+            false => Ok(()),
+        }
     }
 
     async fn create_multipart_upload(

@@ -122,10 +122,10 @@ pub trait Blobs: Send + Sync + Debug {
     /// Deletes a blob. One that is not there is already deleted.
     fn delete(&self, name: &str) -> Result<()>;
 
-    /// Starts to delete a blob and returns at once where the store allows it, so that several can be
-    /// under way. The default does it before it returns.
-    fn start_delete(&self, name: &str) -> PendingDelete {
-        PendingDelete::done(self.delete(name))
+    /// Deletes blobs in as few requests as the store allows, in no order: after a failure any of them
+    /// may be left.
+    fn delete_all(&self, names: &[String]) -> Result<()> {
+        names.iter().try_for_each(|name| self.delete(name))
     }
 
     /// Where a blob is, where other stores may reach it too.
@@ -237,35 +237,6 @@ impl PendingRead {
     /// # Errors
     /// As [`BlobReader::read`].
     pub fn wait(self) -> Result<Bytes> {
-        (self.0)()
-    }
-}
-
-/// A deletion under way.
-pub struct PendingDelete(Box<dyn FnOnce() -> Result<()> + Send>);
-
-impl Debug for PendingDelete {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PendingDelete")
-    }
-}
-
-impl PendingDelete {
-    /// A deletion that is already over.
-    pub fn done(result: Result<()>) -> Self {
-        Self(Box::new(move || result))
-    }
-
-    /// A deletion that `wait` waits for.
-    pub fn new(wait: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
-        Self(Box::new(wait))
-    }
-
-    /// Waits until it is over.
-    ///
-    /// # Errors
-    /// As [`Blobs::delete`].
-    pub fn wait(self) -> Result<()> {
         (self.0)()
     }
 }

@@ -27,8 +27,8 @@ mod probe;
 mod segment_log;
 
 pub use blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingDelete, PendingList, PendingPut,
-    PendingRead, Place, PutOutcome, StoreKind, Wait,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingList, PendingPut, PendingRead, Place,
+    PutOutcome, StoreKind, Wait,
 };
 pub use env::{Clock, Env, ManualClock, Rng, SeededRng, SystemClock, SystemRng, Timestamp};
 pub use error::{Error, Result};

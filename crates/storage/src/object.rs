@@ -3,6 +3,7 @@
 //! quick failures are repeated with growing pauses; every request has a time limit. Requests run on
 //! a small runtime of this crate's own, so that the calls are plain blocking calls on any thread.
 
+mod bulk;
 mod conditional;
 mod connect;
 mod failure;
@@ -12,8 +13,8 @@ mod upload;
 pub use connect::{AzureSettings, GcsSettings, S3Settings};
 
 use crate::blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingDelete, PendingList, PendingPut,
-    PendingRead, Place, PutOutcome, StoreKind, Wait, check_name, short_read,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingList, PendingPut, PendingRead, Place,
+    PutOutcome, StoreKind, Wait, check_name, short_read,
 };
 use crate::error::{Error, Result};
 use bytes::{Bytes, BytesMut};
@@ -51,6 +52,8 @@ pub struct ObjectBlobs {
     description: Arc<str>,
     /// The bucket with its scheme, where requests about one reach all of its objects.
     bucket: Option<Arc<str>>,
+    /// Where many objects can be deleted by one request.
+    bulk: Option<Arc<bulk::Bulk>>,
 }
 
 impl std::fmt::Debug for ObjectBlobs {
@@ -82,6 +85,7 @@ impl ObjectBlobs {
             prefix: prefix.into(),
             description: description.into().into(),
             bucket: None,
+            bulk: None,
         })
     }
 
@@ -187,6 +191,15 @@ impl Target {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.typed(&error, "delete")),
         }
+    }
+
+    /// Deletes many objects, this one among them.
+    async fn delete_all(self, paths: Vec<Path>) -> Result<()> {
+        let deletion = retrying(|| {
+            let (target, paths) = (self.clone(), paths.clone());
+            async move { bulk::delete_all(&*target.store, &paths).await }
+        });
+        deletion.await.map_err(|error| self.typed(&error, "delete"))
     }
 
     async fn range(&self, range: Range<u64>) -> Result<Bytes> {
@@ -407,12 +420,19 @@ impl Blobs for ObjectBlobs {
         run(self.target(name)?.delete())
     }
 
-    fn start_delete(&self, name: &str) -> PendingDelete {
-        let started = self.target(name).and_then(|target| start(target.delete()));
-        match started {
-            Ok(pending) => PendingDelete::new(move || pending.wait()?),
-            Err(error) => PendingDelete::done(Err(error)),
-        }
+    fn delete_all(&self, names: &[String]) -> Result<()> {
+        let paths = names.iter().map(|name| self.path(name));
+        let paths: Vec<Path> = paths.collect::<Result<_>>()?;
+        let Some(first) = names.first() else {
+            return Ok(());
+        };
+        let (target, bulk) = (self.target(first)?, self.bulk.clone());
+        run(async move {
+            match bulk {
+                Some(bulk) if bulk.delete(&paths).await => Ok(()),
+                _ => target.delete_all(paths).await,
+            }
+        })
     }
 
     fn sync(&self, name: &str) -> Result<()> {
@@ -522,6 +542,15 @@ mod tests {
         store.delete("a/1").unwrap();
         store.delete("a/1").unwrap();
         assert!(root.list("").unwrap().is_empty());
+        let names: Vec<String> = (0..2500).map(|n| format!("b/{n}")).collect();
+        for name in &names[..2400] {
+            store.put(name, b"x").unwrap();
+        }
+        store.put("c", b"stays").unwrap();
+        store.delete_all(&names).unwrap();
+        store.delete_all(&[]).unwrap();
+        assert_eq!(root.list("").unwrap().len(), 1, "also where some are gone");
+        assert!(store.delete_all(&["../up".into()]).is_err());
         assert!(ObjectBlobs::new(memory, "../up", "memory").is_err());
     }
 

@@ -13,7 +13,7 @@ use crate::units::{bytes, count, parse_duration, plural};
 use clap::Args;
 use siltstone::blocking::{Reader, Snapshot};
 use siltstone::{KeyspaceStats, LevelStats, Read, Stats};
-use siltstone_kv::DbState;
+use siltstone_kv::{DbState, Work};
 use siltstone_storage::{Blobs, ReaderPins};
 use std::time::Duration;
 
@@ -99,14 +99,7 @@ pub(crate) fn show(args: &StatsArgs, reader: &Reader, session: &mut Session) -> 
     }
     let stats = reader.kv().stats();
     if session.out.json() {
-        return objects(
-            &stats,
-            &files,
-            feeds,
-            manifest.state.keep_log,
-            &shown,
-            session,
-        );
+        return objects(&stats, &files, feeds, &manifest.state, &shown, session);
     }
     header(&stats, &files, feeds, &manifest.state, session)?;
     for (keyspace, deep) in &shown {
@@ -203,7 +196,21 @@ fn header(
             bytes(state.keep_log),
         ))?;
     }
+    if !state.work.workers.is_empty() || !state.work.jobs.is_empty() {
+        session.out.line(format_args!(
+            "  compaction {} known, {} offered, {} begun",
+            plural(state.work.workers.len() as u64, "worker", "workers"),
+            plural(state.work.jobs.len() as u64, "compaction", "compactions"),
+            begun(&state.work),
+        ))?;
+    }
     Ok(())
+}
+
+/// Compactions that a worker has claimed.
+fn begun(work: &Work) -> usize {
+    let claimed = work.jobs.iter().filter(|job| job.claim.is_some());
+    claimed.count()
 }
 
 /// Processes that follow the changes beside the writer: their pins hold log.
@@ -400,7 +407,7 @@ fn objects(
     stats: &Stats,
     files: &Files,
     feeds: u64,
-    keep_log: u64,
+    state: &DbState,
     shown: &[(KeyspaceStats, Option<Deep>)],
     session: &mut Session,
 ) -> Result<()> {
@@ -416,7 +423,10 @@ fn objects(
         .field("pinned_bytes", &stats.pinned_bytes)
         .field("retired_tables", &stats.retired_tables)
         .field("feeds", &feeds)
-        .field("keep_log", &keep_log);
+        .field("keep_log", &state.keep_log)
+        .field("workers", &state.work.workers.len())
+        .field("offered_compactions", &state.work.jobs.len())
+        .field("begun_compactions", &begun(&state.work));
     session.out.object(database)?;
     for (keyspace, deep) in shown {
         let mut object = Object::default()

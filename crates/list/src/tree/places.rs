@@ -57,7 +57,7 @@ impl Places {
     fn extend(&mut self, to: Elem, leaf: u32) {
         let mut at = self.len;
         if let Some(page) = self.pages.last_mut()
-            && at % PAGE > 0
+            && !at.is_multiple_of(PAGE)
         {
             if page.last().is_none_or(|last| last.leaf != leaf) {
                 page.push(Piece {

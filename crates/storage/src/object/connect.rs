@@ -3,6 +3,7 @@
 //! machine, which hangs elsewhere and hands out a role that nobody chose here.
 
 use super::ObjectBlobs;
+use super::bulk::Bulk;
 use crate::error::{Error, Result};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -241,7 +242,20 @@ impl ObjectBlobs {
         if let Some(endpoint) = &settings.endpoint {
             builder = builder.with_endpoint(endpoint);
         }
-        opened(builder.build(), prefix, description)
+        let once = RetryConfig {
+            max_retries: 0,
+            ..retry()
+        };
+        let bulk = builder
+            .clone()
+            .with_disable_bulk_delete(false)
+            .with_retry(once)
+            .build();
+        let blobs = opened(builder.build(), prefix, description)?;
+        let bulk = bulk
+            .ok()
+            .map(|client| Arc::new(Bulk::new(Arc::new(client))));
+        Ok(Self { bulk, ..blobs })
     }
 
     /// [`ObjectBlobs::s3`] with [`S3Settings::from_lookup`] over the process's environment.

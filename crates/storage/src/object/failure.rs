@@ -123,7 +123,7 @@ fn transport(error: &object_store::Error) -> Option<HttpErrorKind> {
 }
 
 /// The HTTP status, which the object store crate tells in words only.
-fn status(error: &object_store::Error) -> Option<u16> {
+pub(super) fn status(error: &object_store::Error) -> Option<u16> {
     let text = chain(error).last()?.to_string();
     let (_, rest) = text.split_once("status code: ")?;
     rest.get(..3)?.parse().ok()

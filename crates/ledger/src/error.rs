@@ -152,6 +152,16 @@ pub enum Error {
         /// The clock at the boundary.
         floor: String,
     },
+    /// A replica that shall be retired has published what is not part of the history here.
+    #[error(
+        "replica {replica} has published what is not here: {what}. Sync with the remote first; or retire it all the same, and that is lost"
+    )]
+    Unmerged {
+        /// Its id.
+        replica: String,
+        /// What would be lost.
+        what: String,
+    },
     /// A subscriber fell behind by more than its queue holds. It gets no more; read on with `changes`.
     #[error(
         "the subscriber fell behind by more than {limit} changes; read on with `changes` from the clock of the last one and subscribe again"

@@ -6,6 +6,7 @@ mod keys;
 mod query;
 mod read;
 mod repair;
+mod replicas;
 mod sync;
 mod upkeep;
 mod write;
@@ -39,6 +40,7 @@ Examples:
   siltstone ledger compact notes
   siltstone ledger verify notes
   siltstone ledger sync notes ../shared/notes
+  siltstone ledger replicas notes ../shared/notes
   siltstone ledger repair notes --from ../shared/notes
   siltstone ledger export notes notes.car";
 
@@ -124,6 +126,10 @@ enum LedgerCommand {
     Import(upkeep::FileArgs),
     /// Exchange what is new with a folder or a bucket that other copies use too
     Sync(sync::SyncArgs),
+    /// Show the copies that use a folder or a bucket, and what each of them keeps there
+    Replicas(replicas::ReplicasArgs),
+    /// Give up a copy that never comes back: what only it named is deleted there after the grace
+    Retire(replicas::RetireArgs),
     /// Drop it with its history
     Drop {
         /// The ledger
@@ -159,6 +165,8 @@ pub(crate) fn run(args: &LedgerArgs, session: &mut Session) -> Result<()> {
         LedgerCommand::Export(args) => upkeep::export(args, opening, session),
         LedgerCommand::Import(args) => upkeep::import(args, opening, session),
         LedgerCommand::Sync(args) => sync::sync(args, opening, session),
+        LedgerCommand::Replicas(args) => replicas::replicas(args, opening, session),
+        LedgerCommand::Retire(args) => replicas::retire(args, opening, session),
         LedgerCommand::Drop { name } => {
             let db = session.writer()?;
             db.ledgers().drop(name)?;

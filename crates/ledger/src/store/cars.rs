@@ -10,7 +10,7 @@ use super::car_ref::{CarId, CarMeta, Location, car_name, tail_name};
 use super::journal::journal_name;
 use super::table::Table;
 use crate::block::{Block, Cid, Codec};
-use crate::car::{CarIndex, IndexPage, Location as Place, Lookup};
+use crate::car::{CarIndex, IndexPage, Location as Place, Lookup, MAX_FRAME_BYTES};
 use crate::crypto::{KeyRing, key_of};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -373,21 +373,29 @@ impl Cars {
         cache.insert(*id, Slot::Index(Arc::new(index)));
     }
 
-    /// The index of a CAR.
+    /// The index of a CAR, checked against the address in front of it.
     pub(crate) fn index(&self, car: &OpenCar) -> Result<Arc<CarIndex>> {
         if let Some(index) = car.index.get() {
             return Ok(index.clone());
         }
-        let length = car.meta.bytes.saturating_sub(car.meta.index_offset);
-        let bytes = self.read_bytes(car, car.meta.index_offset, length as usize)?;
+        let place = || format!("the index of CAR {}", car.id);
+        let length = car.meta.bytes.checked_sub(car.meta.index_offset);
+        let length = length.filter(|length| *length <= MAX_FRAME_BYTES as u64);
+        let front = car.meta.index_offset.checked_sub(RAW_CID as u64);
+        let (Some(length), Some(front)) = (length, front) else {
+            return Err(Error::corrupt(place(), "it is not where one can be"));
+        };
+        let framed = self.read_bytes(car, front, RAW_CID + length as usize)?;
+        check_index(&place, car.meta.sealed, &framed)?;
+        let bytes = framed.slice(RAW_CID..);
         let bytes = match car.meta.sealed {
-            true => {
-                self.unseal(&format!("the index of CAR {}", car.id), &bytes)?
-                    .bytes
-            }
+            true => self.unseal(&place(), &bytes)?.bytes,
             false => bytes,
         };
-        Ok(Arc::new(CarIndex::decode(&bytes)?))
+        match CarIndex::decode(&bytes) {
+            Err(Error::Corrupt { what, .. }) => Err(Error::corrupt(place(), what)),
+            other => Ok(Arc::new(other?)),
+        }
     }
 
     /// Every block of a CAR and where it is; pages of the index are not among them.
@@ -569,10 +577,19 @@ impl Cars {
 
 /// Checks an index by the address in front of it.
 pub(crate) fn check_index(place: &dyn Fn() -> String, sealed: bool, framed: &Bytes) -> Result<()> {
-    let codec = match sealed {
+    check_framed(place, index_codec(sealed), framed)
+}
+
+/// The codec of the address in front of an index: what is sealed has that of its envelope.
+pub(crate) fn index_codec(sealed: bool) -> Codec {
+    match sealed {
         true => Codec::RAW,
         false => Codec::DAG_CBOR,
-    };
+    }
+}
+
+/// Checks bytes by the address in front of them.
+pub(crate) fn check_framed(place: &dyn Fn() -> String, codec: Codec, framed: &Bytes) -> Result<()> {
     match framed[..RAW_CID] == Cid::of(codec, &framed[RAW_CID..]).to_bytes() {
         true => Ok(()),
         false => Err(Error::corrupt(

@@ -23,7 +23,7 @@ mod upkeep;
 pub(crate) use cache::{HashAddresses, Slot};
 pub use car_ref::{CarId, CarMeta, Location};
 pub(crate) use car_ref::{car_name, car_of_name, tail_name};
-pub(crate) use cars::{Cars, OpenCar, Origin, RAW_CID, check_index};
+pub(crate) use cars::{Cars, OpenCar, Origin, RAW_CID, check_framed, check_index, index_codec};
 pub(crate) use core::{Here, NewCar, Store, pack};
 pub use journal::Position;
 pub(crate) use journal::frame::checksum;

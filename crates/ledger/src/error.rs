@@ -113,6 +113,14 @@ pub enum Error {
         /// What the system said.
         message: String,
     },
+    /// It is open for reading, beside its writer.
+    #[error(
+        "{store}: the ledger is open for reading only; write through the process that has it open for writing, or close that one"
+    )]
+    ReadOnly {
+        /// Where it is.
+        store: String,
+    },
     /// An earlier write failed, and what the disk holds is unknown; reads go on.
     #[error(
         "the ledger takes no more writes: {why}. Close it and open it again; nothing acknowledged was lost"

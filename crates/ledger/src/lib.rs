@@ -25,6 +25,7 @@ pub mod prolly;
 mod prune;
 mod query;
 pub mod race;
+mod reader;
 mod reading;
 mod remote;
 mod repair;

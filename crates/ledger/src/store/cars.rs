@@ -7,6 +7,7 @@
 
 use super::cache::{BlockCache, HashAddresses, Slot};
 use super::car_ref::{CarId, CarMeta, Location, car_name, tail_name};
+use super::follow::Follower;
 use super::journal::journal_name;
 use super::table::Table;
 use crate::block::{Block, Cid, Codec};
@@ -86,6 +87,8 @@ pub(crate) struct Cars {
     /// One thread fetches archives at a time.
     fetching: Mutex<()>,
     origin: OnceLock<Box<dyn Origin>>,
+    /// Of a reader: what is read must be held.
+    follower: OnceLock<Arc<Follower>>,
 }
 
 impl fmt::Debug for Cars {
@@ -106,6 +109,24 @@ impl Cars {
             reading: Mutex::default(),
             fetching: Mutex::default(),
             origin: OnceLock::new(),
+            follower: OnceLock::new(),
+        }
+    }
+
+    /// What is read is held by this reader's pin.
+    pub(super) fn set_follower(&self, follower: Arc<Follower>) {
+        let _ = self.follower.set(follower);
+    }
+
+    /// The CARs that blocks may be read from.
+    pub(super) fn ids(&self) -> Vec<CarId> {
+        self.known.read().by_id.keys().copied().collect()
+    }
+
+    fn check_held(&self) -> Result<()> {
+        match self.follower.get() {
+            Some(follower) => follower.renew(),
+            None => Ok(()),
         }
     }
 
@@ -158,6 +179,11 @@ impl Cars {
     /// A CAR that blocks may be read from.
     pub(crate) fn get(&self, id: &CarId) -> Option<Arc<OpenCar>> {
         self.known.read().by_id.get(id).cloned()
+    }
+
+    /// Lets go of all files; they are opened again when they are read.
+    pub(crate) fn close_files(&self) {
+        self.files.clear();
     }
 
     /// Lets go of a journal file that will be deleted.
@@ -443,6 +469,7 @@ impl Cars {
 
     /// As [`Cars::read_whole`], from the store and not from a file that was opened before.
     pub(crate) fn read_anew(&self, car: &OpenCar) -> Result<Bytes> {
+        self.check_held()?;
         let (name, offset) = match car.meta.location {
             Location::File => (car_name(&car.id), 0),
             Location::Journal { number, offset } => (journal_name(number), offset),
@@ -545,7 +572,12 @@ impl Cars {
         };
         if !here {
             let origin = self.origin.get();
-            let origin = origin.ok_or_else(|| away("the ledger is being opened"))?;
+            let origin = origin.ok_or_else(|| {
+                away(match self.follower.get() {
+                    Some(_) => "this is a reader, which fetches nothing; its writer does",
+                    None => "the ledger is being opened",
+                })
+            })?;
             let bytes = origin.archive(&car.id, &car.meta)?;
             self.blobs.put(&name, &bytes)?;
         }
@@ -560,6 +592,7 @@ impl Cars {
 
     /// An open file that has at least `end` bytes: a journal grows after it was opened.
     fn file(&self, key: FileKey, end: u64) -> Result<Arc<dyn BlobReader>> {
+        self.check_held()?;
         if let Some(file) = self.files.get(&key)
             && file.size() >= end
         {

@@ -51,6 +51,17 @@ impl Failure {
         }
     }
 
+    /// Another process has it open for writing.
+    pub(crate) fn is_locked(&self) -> bool {
+        use siltstone_kv::Error as Kv;
+        matches!(
+            self,
+            Self::Database(siltstone::Error::Kv(Kv::Storage(
+                StorageError::Locked { .. }
+            )))
+        )
+    }
+
     /// A transaction came second.
     pub(crate) fn is_conflict(&self) -> bool {
         match self {

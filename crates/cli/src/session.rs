@@ -88,6 +88,11 @@ impl Session {
         Ok(db.keyspace(self.keyspace_name())?)
     }
 
+    /// True when the database is in a folder, and not in a bucket.
+    pub(crate) fn is_folder(&self) -> Result<bool> {
+        Ok(Location::parse(self.url())?.folder().is_some())
+    }
+
     /// True when there is a database.
     pub(crate) fn exists(&self) -> Result<bool> {
         match Location::parse(self.url())?.blobs() {

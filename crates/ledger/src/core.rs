@@ -64,6 +64,22 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// The inside of a ledger that is open.
+    pub(crate) fn new(store: Arc<Store>, author: Vec<u8>, view: View) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Queue::default(),
+            view: RwLock::new(Arc::new(view)),
+            subscribers: Subscribers::default(),
+            author,
+            signals: Arc::default(),
+            compacting: Default::default(),
+            indexes: Default::default(),
+            walk: Default::default(),
+            remotes: Remotes::default(),
+            store,
+        })
+    }
+
     /// How the thread is woken.
     pub(crate) fn signals_handle(&self) -> Arc<Signals> {
         self.signals.clone()

@@ -113,6 +113,14 @@ pub enum Error {
         /// What the system said.
         message: String,
     },
+    /// It is open for reading, beside its writer.
+    #[error(
+        "{store}: the ledger is open for reading only; write through the process that has it open for writing, or close that one"
+    )]
+    ReadOnly {
+        /// Where it is.
+        store: String,
+    },
     /// An earlier write failed, and what the disk holds is unknown; reads go on.
     #[error(
         "the ledger takes no more writes: {why}. Close it and open it again; nothing acknowledged was lost"
@@ -151,6 +159,16 @@ pub enum Error {
     BehindPrune {
         /// The clock at the boundary.
         floor: String,
+    },
+    /// A replica that shall be retired has published what is not part of the history here.
+    #[error(
+        "replica {replica} has published what is not here: {what}. Sync with the remote first; or retire it all the same, and that is lost"
+    )]
+    Unmerged {
+        /// Its id.
+        replica: String,
+        /// What would be lost.
+        what: String,
     },
     /// A subscriber fell behind by more than its queue holds. It gets no more; read on with `changes`.
     #[error(

@@ -83,6 +83,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Io`] of the reader, [`Error::TooLarge`] over 20 GiB; as [`Ledger::put`].
     pub fn put_file(&self, from: &mut dyn Read) -> Result<FileRef> {
+        self.core().store.check_writer()?;
         let mut cars = Vec::new();
         let stored = self.core().store_file(from, &mut cars);
         let names: Vec<Cid> = cars.iter().map(|new| new.car.cid).collect();
@@ -108,6 +109,7 @@ impl Ledger {
         if file.cid.codec() != Codec::DAG_CBOR {
             return Ok(None);
         }
+        self.core().keep_up()?;
         let list = self.core().store.block(&file.cid)?;
         Ok(decode(&list).ok().map(|(size, _)| size))
     }
@@ -118,6 +120,7 @@ impl Ledger {
     /// [`Error::MissingBlock`] when it is not here, or was dropped; [`Error::Corrupt`] for a link to
     /// something else.
     pub fn open_file(&self, file: &FileRef) -> Result<FileReader> {
+        self.core().keep_up()?;
         let held = self.snapshot();
         let list = self.core().store.block(&file.cid)?;
         let (size, blocks) =

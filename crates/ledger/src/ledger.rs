@@ -13,9 +13,9 @@ use crate::options::{Background, Options};
 use crate::reading::{AllDocs, Conflict, History, Page};
 use crate::snapshot::Snapshot;
 use crate::store::{Edit, OpenStats, ScopedBlobs, Store};
-use crate::subscribe::{Subscribers, Subscription};
-use crate::writes::{PendingWrite, Queue, Request};
-use parking_lot::{Mutex, RwLock};
+use crate::subscribe::Subscription;
+use crate::writes::{PendingWrite, Request};
+use parking_lot::Mutex;
 use siltstone_storage::{Env, FolderLock, LocalBlobs};
 use std::path::Path;
 use std::sync::Arc;
@@ -116,18 +116,7 @@ impl Ledger {
         };
         let fresh = || store.env.rng.next().to_be_bytes().to_vec();
         let author = given.or_else(|| kept.clone()).unwrap_or_else(fresh);
-        let core = Arc::new(Core {
-            queue: Queue::default(),
-            view: RwLock::new(Arc::new(view)),
-            subscribers: Subscribers::default(),
-            author: author.clone(),
-            signals: Arc::default(),
-            compacting: Mutex::default(),
-            indexes: crate::query::Indexes::default(),
-            walk: Mutex::default(),
-            remotes: crate::remote::Remotes::default(),
-            store,
-        });
+        let core = Core::new(store, author.clone(), view);
         let origin = crate::remote::RemoteOrigin(Arc::downgrade(&core));
         core.store.cars.set_origin(Box::new(origin));
         if kept.as_ref() != Some(&author) {
@@ -137,13 +126,17 @@ impl Ledger {
             true => Some(background::start(&core).map_err(|e| Error::io("start thread", &e))?),
             false => None,
         };
-        let ledger = Self(Arc::new(Handle {
+        let ledger = Self::of(core, thread, opened);
+        ledger.0.core.after_write();
+        Ok(ledger)
+    }
+
+    pub(crate) fn of(core: Arc<Core>, thread: Option<JoinHandle<()>>, opened: OpenStats) -> Self {
+        Self(Arc::new(Handle {
             core,
             thread: Mutex::new(thread),
             opened,
-        }));
-        ledger.0.core.after_write();
-        Ok(ledger)
+        }))
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -255,6 +248,7 @@ impl Ledger {
     /// [`Error::NotFound`] when it was never put or is deleted; [`Error::MissingBlock`],
     /// [`Error::Corrupt`] and [`Error::Undecryptable`] when the store is broken.
     pub fn get(&self, id: &str) -> Result<Document> {
+        self.core().keep_up()?;
         let view = self.core().view();
         self.core().reading(&view)?.get(id)
     }
@@ -264,6 +258,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::get`].
     pub fn all_docs(&self, wanted: &AllDocs) -> Result<Page> {
+        self.core().keep_up()?;
         self.snapshot().all_docs(wanted)
     }
 
@@ -281,6 +276,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::get`], but for a deleted document, whose history is still there.
     pub fn history(&self, id: &str, limit: usize) -> Result<History> {
+        self.core().keep_up()?;
         self.snapshot().history(id, limit)
     }
 
@@ -289,10 +285,11 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::get`].
     pub fn conflicts(&self) -> Result<Vec<Conflict>> {
+        self.core().keep_up()?;
         self.snapshot().conflicts()
     }
 
-    /// The clock: what is known now.
+    /// The clock: what is known now; of a reader, since it last looked.
     pub fn clock(&self) -> Clock {
         Clock(self.core().view().heads.clone())
     }
@@ -303,11 +300,13 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::get_at`].
     pub fn changes(&self, since: impl Into<Since>, limit: usize) -> Result<Changes> {
+        self.core().keep_up()?;
         let snapshot = self.snapshot();
         self.core().changes(snapshot.view(), &since.into(), limit)
     }
 
-    /// Every document that changes from now on, once it is durable, those of other replicas too.
+    /// Every document that changes from now on, once it is durable, those of other replicas too. A reader
+    /// is told nothing: it asks for [`changes`](Ledger::changes).
     pub fn subscribe(&self) -> Subscription {
         let limit = self.core().store.options.subscriber_queue;
         self.core().subscribers.add(limit)
@@ -324,6 +323,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Stale`] for a clock this ledger does not have, [`Error::Pruned`] below a prune.
     pub fn at(&self, clock: &Clock) -> Result<Snapshot> {
+        self.core().keep_up()?;
         Snapshot::of_clock(self.core().clone(), clock)
     }
 
@@ -377,6 +377,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::compact`].
     pub fn compact_with(&self, strategy: &dyn Strategy) -> Result<CompactionReport> {
+        self.core().store.check_writer()?;
         let Some(mut compaction) = self.begin_compaction() else {
             return Ok(CompactionReport::default());
         };
@@ -385,13 +386,15 @@ impl Ledger {
     }
 
     /// Captures all CARs for a compaction that the caller copies and swaps. `None` when there is
-    /// nothing to gain.
+    /// nothing to gain, and for a reader.
     pub fn begin_compaction(&self) -> Option<Compaction> {
+        self.core().store.check_writer().ok()?;
         self.core().capture_all()
     }
 
-    /// Captures these CARs. `None` when one of them is not live.
+    /// Captures these CARs. `None` when one of them is not live, and for a reader.
     pub fn begin_compaction_of(&self, cars: &[Cid]) -> Option<Compaction> {
+        self.core().store.check_writer().ok()?;
         self.core().capture_these(cars)
     }
 
@@ -401,14 +404,17 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn checkpoint(&self) -> Result<()> {
+        self.core().store.check_writer()?;
         self.core().store.checkpoint()?;
         self.core().store.collect()?;
         Ok(())
     }
 
-    /// Forgets what is in memory, so that reads come from the store. For measuring and testing.
+    /// Forgets what is in memory and closes files, so that reads come from the store. For measuring and
+    /// testing.
     pub fn drop_caches(&self) {
         self.core().store.cache.clear();
+        self.core().store.cars.close_files();
     }
 
     /// Closes the ledger: waits for what runs in the background, writes the manifest, lets go of the

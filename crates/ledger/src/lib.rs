@@ -25,6 +25,7 @@ pub mod prolly;
 mod prune;
 mod query;
 pub mod race;
+mod reader;
 mod reading;
 mod remote;
 mod repair;
@@ -51,7 +52,10 @@ pub use options::{Background, Options};
 pub use prune::{Keep, PruneReport};
 pub use query::{Emitter, Index, IndexRow, Query, encode_key};
 pub use reading::{AllDocs, Conflict, History, MAX_ID_BYTES, Page, Row, Version};
-pub use remote::{Attachment, Fetch, Phase, Progress, Remote, RemoteStatus, SyncReport};
+pub use remote::{
+    Attachment, Fetch, Phase, Progress, Remote, RemoteStatus, Replica, RetireReport, Standing,
+    SyncReport,
+};
 pub use repair::{Mended, RepairReport, Unmended};
 pub use snapshot::Snapshot;
 pub use stats::Stats;

@@ -4,6 +4,7 @@ use crate::compaction::{Content, Strategy};
 use crate::crypto::{Entropy, KeyRing, SystemEntropy};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Who does the work that nobody waits for: compactions, checkpoints, deletions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,11 @@ pub struct Options {
     pub group_writes: usize,
     /// Changes that wait for a subscriber at most. Default 10,000.
     pub subscriber_queue: usize,
+    /// How long what a [reader](crate::Ledger::open_reader) holds stays when it is not heard of any more.
+    /// One that stands still for longer reads anew. Default 60 s.
+    pub reader_lease: Duration,
+    /// How far a reader may be behind its writer when a call begins. Default 1 s.
+    pub reader_staleness: Duration,
 }
 
 impl Default for Options {
@@ -69,6 +75,8 @@ impl Default for Options {
             entropy: Arc::new(SystemEntropy),
             group_writes: 1024,
             subscriber_queue: 10_000,
+            reader_lease: Duration::from_secs(60),
+            reader_staleness: Duration::from_secs(1),
         }
     }
 }

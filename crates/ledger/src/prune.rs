@@ -68,6 +68,7 @@ impl Ledger {
     /// an archive is in a remote only.
     pub fn prune(&self, keep: &Keep) -> Result<PruneReport> {
         let core = self.core();
+        core.store.check_writer()?;
         core.check_all_here()?;
         let held = self.snapshot();
         let events = core.history_in_order(&held.view().heads)?;

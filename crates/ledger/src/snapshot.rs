@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::merge;
 use crate::prolly::Node;
 use crate::reading::{AllDocs, Conflict, History, Page, Reading};
+use crate::store::lapsed;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -21,10 +22,13 @@ pub struct Snapshot {
     scratch: Option<MemBlocks>,
     /// The version of the log that is pinned.
     version: u64,
+    /// How often the pin of a reader had lapsed when it was made.
+    lapses: u64,
 }
 
 impl Snapshot {
     pub(crate) fn of_now(core: Arc<Core>) -> Self {
+        let lapses = core.lapses();
         let (view, version) = {
             let mut log = core.store.log.lock();
             let version = log.state.cars.version();
@@ -37,6 +41,7 @@ impl Snapshot {
             view,
             scratch: None,
             version,
+            lapses,
         }
     }
 
@@ -77,6 +82,9 @@ impl Snapshot {
     }
 
     fn reading(&self) -> Result<Reading<'_>> {
+        if self.core.lapses() != self.lapses {
+            return Err(lapsed(self.core.store.options.reader_lease));
+        }
         Ok(Reading {
             store: &self.core.store,
             blocks: self,

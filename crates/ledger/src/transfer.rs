@@ -42,6 +42,7 @@ impl Ledger {
     /// # Errors
     /// The stream's; what is wrong with a block; [`Error::TooLarge`] beyond 4 GiB.
     pub fn export(&self, to: &mut dyn Write) -> Result<Cid> {
+        self.core().keep_up()?;
         let held = self.snapshot();
         let core = self.core();
         let sealer = core.store.sealer();
@@ -83,6 +84,7 @@ impl Ledger {
     /// [`Error::Corrupt`] for bytes that are no such CAR, [`Error::Undecryptable`],
     /// [`Error::BehindPrune`]; nothing is changed then.
     pub fn import(&self, from: &mut dyn Read) -> Result<ImportReport> {
+        self.core().store.check_writer()?;
         let mut bytes = Vec::new();
         let read = from.take(MAX_IMPORT + 1).read_to_end(&mut bytes);
         read.map_err(|e| Error::io("read the import", &e))?;

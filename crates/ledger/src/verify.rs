@@ -20,6 +20,9 @@ use siltstone_storage::decode_manifest;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// How often a reader looks again for what it did not find.
+const READER_ATTEMPTS: u32 = 3;
+
 /// What a check looked at and what it found.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyReport {
@@ -86,9 +89,18 @@ impl Ledger {
     /// # Errors
     /// Only for a store that cannot be listed; what is wrong is in the report.
     pub fn verify_files(&self) -> Result<VerifyReport> {
-        let mut report = VerifyReport::default();
-        verify_files(&self.core().store, &mut report)?;
-        Ok(report)
+        let mut attempt = 1;
+        loop {
+            self.core().keep_up()?;
+            let mut report = VerifyReport::default();
+            verify_files(&self.core().store, &mut report)?;
+            // What a reader does not find its writer may have replaced meanwhile.
+            if !self.is_reader() || report.problems.is_empty() || attempt == READER_ATTEMPTS {
+                return Ok(report);
+            }
+            self.refresh()?;
+            attempt += 1;
+        }
     }
 
     /// Checks every file, and that everything the heads lead to is there. In an encrypted ledger that

@@ -2,7 +2,7 @@
 
 pub use crate::backups::Backups;
 use crate::error::{Error, Result};
-use crate::ledgers::{Copying, Ledgers};
+use crate::ledgers::{Copying, Ledgers, names, open_reader};
 use crate::lists::Lists;
 use crate::location::Location;
 use crate::wait::key_range;
@@ -513,6 +513,27 @@ impl Reader {
     /// The engine's reader underneath.
     pub fn kv(&self) -> &KvReader {
         &self.reader
+    }
+
+    /// The names of all ledgers, in order.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn ledger_names(&self) -> Result<Vec<String>> {
+        names(&*self.reader.env().blobs)
+    }
+
+    /// The ledger `name`, open for reading beside its writer:
+    /// [`Ledger::open_reader`](siltstone_ledger::Ledger::open_reader).
+    ///
+    /// # Errors
+    /// [`Error::UnknownLedger`] naming those there are; the ledger's.
+    pub fn ledger(
+        &self,
+        name: &str,
+        options: siltstone_ledger::Options,
+    ) -> Result<siltstone_ledger::Ledger> {
+        open_reader(self.reader.env(), name, options)
     }
 
     /// As [`Database::changes`], in a process that only reads.

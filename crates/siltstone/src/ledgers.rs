@@ -155,7 +155,7 @@ fn add(all: &mut CopyStats, one: CopyStats) {
 }
 
 /// The names of the ledgers in a store.
-fn names(blobs: &dyn Blobs) -> Result<Vec<String>> {
+pub(crate) fn names(blobs: &dyn Blobs) -> Result<Vec<String>> {
     let blobs = blobs.list(FOLDER)?;
     let names: BTreeSet<_> = blobs
         .iter()
@@ -163,6 +163,23 @@ fn names(blobs: &dyn Blobs) -> Result<Vec<String>> {
         .map(|(name, _)| name.to_string())
         .collect();
     Ok(names.into_iter().collect())
+}
+
+/// Ledger `name` of a store, open for reading.
+pub(crate) fn open_reader(env: &Env, name: &str, options: Options) -> Result<Ledger> {
+    match Ledger::open_reader(env.clone(), name, options) {
+        Err(siltstone_ledger::Error::Storage(error)) if error.is_not_found() => {
+            let known = names(&*env.blobs)?;
+            if known.iter().any(|known| known == name) {
+                return Err(siltstone_ledger::Error::Storage(error).into());
+            }
+            Err(Error::UnknownLedger {
+                name: name.to_string(),
+                known: known.join(", "),
+            })
+        }
+        other => Ok(other?),
+    }
 }
 
 /// The ledgers of an open database: to list, open, create and drop them.

@@ -98,6 +98,11 @@ impl Disk {
         self.damaged.store(true, Ordering::Relaxed);
     }
 
+    /// True when it is a reader's, which writes no files.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.store.check_writer().is_err()
+    }
+
     /// Bytes of nodes that are in no file yet.
     pub(super) fn fresh_bytes(&self) -> usize {
         self.fresh_bytes

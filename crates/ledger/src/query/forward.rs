@@ -207,7 +207,7 @@ impl State {
         if self.disk.fresh_bytes() >= FRESH_BYTES {
             self.disk.forget_unneeded(next.roots());
         }
-        if self.disk.fresh_bytes() >= FRESH_BYTES {
+        if self.disk.fresh_bytes() >= FRESH_BYTES && !self.disk.is_in_memory() {
             self.disk.write_fresh(next.roots(), &mut next.files)?;
         }
         Ok(())

@@ -173,6 +173,7 @@ impl Index {
     /// Those of reading the ledger; [`Error::TooLarge`] for a key with its value over 1 MiB. Damage of
     /// the index itself is no error: it is built anew.
     pub fn query(&self, wanted: &Query) -> Result<Vec<IndexRow>> {
+        self.ledger.core().keep_up()?;
         let answer = self.try_query(wanted);
         if answer.is_ok() || !self.shared.read().disk.is_damaged() {
             return answer;
@@ -212,6 +213,7 @@ impl Index {
     /// The store's.
     pub fn forget(&self) -> Result<()> {
         let core = self.ledger.core();
+        core.store.check_writer()?;
         let mut state = self.shared.write();
         core.set_note(&note_name(&self.definition.folder), None)?;
         state.start_anew(core, &self.definition.folder);

@@ -6,7 +6,7 @@ use super::run::Run;
 use crate::block::{Block, Codec};
 use crate::car::{CarIndex, Frames, IndexPage, MAX_FRAME_BYTES};
 use crate::error::{Error, Result};
-use crate::store::{OpenCar, RAW_CID, Store, car_name, check_index};
+use crate::store::{OpenCar, RAW_CID, Store, car_name, check_framed, check_index, index_codec};
 use bytes::Bytes;
 use siltstone_storage::Wait;
 use std::collections::HashMap;
@@ -73,15 +73,25 @@ impl Run<'_> {
         let store = &self.core.store;
         let name = car_name(&car.id());
         let file = self.blobs.open_sized(&name, car.car.length)?;
-        let read = |offset: u64, length: u64| -> Result<Bytes> {
-            let end = offset.checked_add(length);
-            if length > MAX_FRAME_BYTES as u64 || end.is_none_or(|end| end > car.car.length) {
+        let read = |offset: u64, length: u64, codec: Codec| -> Result<Bytes> {
+            let (front, end) = (
+                offset.checked_sub(RAW_CID as u64),
+                offset.checked_add(length),
+            );
+            let end = end.filter(|end| *end <= car.car.length && length <= MAX_FRAME_BYTES as u64);
+            let (Some(front), Some(end)) = (front, end) else {
                 return Err(Error::corrupt(&name, "its index passes its end"));
-            }
-            let bytes = file.read(offset, length as usize, Wait::Allowed)?;
-            open(store, car, &bytes)
+            };
+            let framed = file.read(front, (end - front) as usize, Wait::Allowed)?;
+            check_framed(
+                &|| format!("the index of {name} of the remote"),
+                codec,
+                &framed,
+            )?;
+            open(store, car, &framed.slice(RAW_CID..))
         };
-        let index = CarIndex::decode(&read(car.car.index_offset, car.car.index_length())?)?;
+        let (offset, length) = (car.car.index_offset, car.car.index_length());
+        let index = CarIndex::decode(&read(offset, length, index_codec(car.sealed))?)?;
         let here = |cid: &crate::block::Cid| store.cars.holds(cid, &store.cache);
         for entry in index.entries() {
             if !here(&entry.cid)? {
@@ -89,7 +99,7 @@ impl Run<'_> {
             }
         }
         for page in index.pages() {
-            let page = read(u64::from(page.offset), u64::from(page.length))?;
+            let page = read(u64::from(page.offset), u64::from(page.length), Codec::RAW)?;
             for entry in IndexPage::decode(page)?.entries() {
                 if !here(&entry.cid)? {
                     return Ok(false);

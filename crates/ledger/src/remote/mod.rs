@@ -3,12 +3,13 @@
 //! ```text
 //! car/<cid>.car                 archives, named by their hash: whoever pushes one, it is the same
 //! meta/<replica>/<number>       what a replica knows: heads, archives that hold it, redirects, floor
+//! retired/, returning/          replicas that were given up, and those that came back
 //! ```
 //! A replica writes below its own name only, and always under a new number: nobody overwrites another.
 //! Archives are there before the meta that names them. [`pull`] reads the newest meta of each other
 //! replica and takes in what is missing; [`push`] sends what the remote does not have and publishes a
 //! meta; [`clean`] deletes what we pushed and nobody can name any more; [`retry`] does all that by
-//! itself, now and again. [`partial`] is about archives that stay in a remote until they are needed, [`mend`] is what a repair asks of a remote.
+//! itself, now and again. [`retire`] is about replicas that never come back. [`partial`] is about archives that stay in a remote until they are needed, [`mend`] is what a repair asks of a remote.
 
 mod clean;
 mod fetch;
@@ -18,12 +19,14 @@ mod note;
 mod partial;
 mod pull;
 mod push;
+mod retire;
 mod retry;
 mod run;
 mod status;
 
 pub(crate) use mend::{RemoteOrigin, Source};
 pub(crate) use meta::RemoteCar;
+pub use retire::{Replica, RetireReport, Standing};
 pub use status::{Phase, Progress, RemoteStatus, SyncReport};
 
 use crate::core::Core;

@@ -1,7 +1,7 @@
 //! What is kept with the ledger about its remotes, by notes of the state: `remote/replica` (our name in
 //! remotes), `remote/floor` (the newest prune that others published), `remote/at/<name>`, `remote/place/<name>`
 //! (where it is, in the caller's words), `remote/fetch/<name>` (there when archives stay in it until they
-//! are needed).
+//! are needed), `remote/returning/<name>` (since when we say there that we come back).
 
 use super::meta::RemoteCar;
 use super::{Fetch, Remote};
@@ -16,6 +16,7 @@ const VERSION: u8 = 1;
 const REPLICA: &str = "remote/replica";
 const FLOOR: &str = "remote/floor";
 const PLACE: &str = "remote/place/";
+const RETURNING: &str = "remote/returning/";
 const FETCH: &str = "remote/fetch/";
 const ON_DEMAND: &[u8] = b"on demand";
 
@@ -126,6 +127,19 @@ impl Core {
             Some((name.to_string(), String::from_utf8(place.clone()).ok()?))
         });
         places.collect()
+    }
+
+    /// Since when we say in a remote that we come back.
+    pub(super) fn returning_since(&self, remote: &str) -> Result<Option<Timestamp>> {
+        let key = format!("{RETURNING}{remote}");
+        let kept = self.store.log.lock().state.notes.get(&key).cloned();
+        kept.map(|bytes| decode(&key, &bytes)).transpose()
+    }
+
+    /// Keeps it, or that it is over.
+    pub(super) fn keep_returning(&self, remote: &str, since: Option<Timestamp>) -> Result<()> {
+        let bytes = since.map(|since| encode(&since)).transpose()?;
+        self.set_note(&format!("{RETURNING}{remote}"), bytes)
     }
 
     /// Our name in remotes.

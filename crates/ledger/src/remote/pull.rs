@@ -33,13 +33,7 @@ fn is_theirs(error: &Error) -> bool {
 impl Run<'_> {
     /// Reads what others published and takes it in.
     pub(super) fn pull(&mut self) -> Result<()> {
-        let mut attempt = 1;
-        while let Err(error) = self.read_metas() {
-            if !is_gone(&error) || attempt == ATTEMPTS {
-                return Err(error);
-            }
-            attempt += 1;
-        }
+        self.read_newest()?;
         self.check_own_floor()?;
         let lamport = |meta: &RemoteMeta| meta.floor.as_ref().map_or(0, |floor| floor.lamport);
         let mut metas: Vec<Arc<RemoteMeta>> = self.known.seen.values().cloned().collect();
@@ -75,10 +69,28 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Reads the newest meta of each replica, also when they change meanwhile.
+    pub(super) fn read_newest(&mut self) -> Result<()> {
+        let mut attempt = 1;
+        while let Err(error) = self.read_metas() {
+            if !is_gone(&error) || attempt == ATTEMPTS {
+                return Err(error);
+            }
+            attempt += 1;
+        }
+        Ok(())
+    }
+
     /// Reads the newest meta of each replica, if it was not read before.
     fn read_metas(&mut self) -> Result<()> {
         let mut found = list_metas(self.blobs)?;
-        if let Some(own) = found.remove(&self.replica)
+        let own = found.remove(&self.replica);
+        if own.is_none() && (self.note.published > 0 || self.known.published.is_some()) {
+            self.known.published = None;
+            self.known.old.clear();
+            self.remains = self.find_remains()?;
+        }
+        if let Some(own) = own
             && let Some(newest) = self.read_own(&own)?
         {
             // Another ledger uses our name: a copy of this one. What it says is another replica's.

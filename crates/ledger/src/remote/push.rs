@@ -4,6 +4,7 @@
 
 use super::meta::{RemoteCar, RemoteMeta};
 use super::note::Note;
+use super::retire::Remains;
 use super::run::{Leads, Run};
 use super::status::{Phase, Progress};
 use crate::block::Cid;
@@ -18,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const ATTEMPTS: u32 = 4;
 
 /// The log at one moment.
-struct Log {
-    live: Vec<Segment<CarId, CarMeta>>,
+pub(super) struct Log {
+    pub(super) live: Vec<Segment<CarId, CarMeta>>,
     ids: BTreeSet<CarId>,
     heads: Vec<Cid>,
     redirects: Vec<RedirectFile>,
@@ -39,6 +40,7 @@ impl Run<'_> {
     }
 
     fn push_once(&mut self) -> Result<()> {
+        let now = self.core.store.env.clock.now();
         // What it pins can be read to the end, whatever is compacted meanwhile.
         let held = Snapshot::of_now(self.core.clone());
         let log = {
@@ -56,6 +58,9 @@ impl Run<'_> {
             return Ok(());
         }
         self.find_covers(&log);
+        if self.waits_to_return(&log, now)? {
+            return Ok(());
+        }
         let there = |run: &Self, car: &Segment<CarId, CarMeta>| {
             run.note.covers.contains_key(&car.id)
                 || run.listed.get(&car.id) == Some(&car.meta.bytes)
@@ -172,13 +177,9 @@ impl Run<'_> {
                 cars.insert(named.id(), named);
             }
         }
-        let mut meta = RemoteMeta {
+        let meta = RemoteMeta {
             replica: self.replica.clone(),
-            number: self
-                .known
-                .published
-                .as_ref()
-                .map_or(1, |last| last.number + 1),
+            number: self.next_number(),
             time: self.core.now_ms(),
             heads: log.heads.clone(),
             redirects: self.redirects(log, &cars)?,
@@ -191,9 +192,6 @@ impl Run<'_> {
         }
         let sealer = self.core.store.sealer();
         let seal = sealer.as_ref().map(|sealer| sealer as &dyn Seal);
-        if let Some(newest_old) = self.known.old.keys().last() {
-            meta.number = meta.number.max(newest_old + 1);
-        }
         let bytes = meta.encode(seal)?;
         match self.blobs.put_if_absent(&meta.name(), &bytes)? {
             PutOutcome::Created => {}
@@ -215,6 +213,15 @@ impl Run<'_> {
         self.note.published = meta.number;
         self.known.published = Some(meta);
         Ok(())
+    }
+
+    /// Above all that we ever published, also what was retired.
+    fn next_number(&self) -> u64 {
+        let last = self.known.published.as_ref().map(|meta| meta.number);
+        let old = self.known.old.keys().last().copied();
+        let retired = self.remains.as_ref().map(Remains::number);
+        let before = [last, old, retired, Some(self.note.published)];
+        before.into_iter().flatten().max().unwrap_or_default() + 1
     }
 
     /// Where archives of the remote lead that were part of our log.
@@ -262,7 +269,7 @@ impl Run<'_> {
 }
 
 /// What an archive of the log is named by: itself, or what others replaced it by.
-fn names_of(note: &Note, car: &Segment<CarId, CarMeta>) -> Vec<RemoteCar> {
+pub(super) fn names_of(note: &Note, car: &Segment<CarId, CarMeta>) -> Vec<RemoteCar> {
     match note.covers.get(&car.id) {
         Some(others) => others.clone(),
         None => vec![RemoteCar::of(car.id, &car.meta)],

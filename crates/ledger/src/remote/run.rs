@@ -3,6 +3,7 @@
 use super::Inner;
 use super::meta::{RemoteCar, RemoteMeta};
 use super::note::Note;
+use super::retire::Remains;
 use super::status::SyncReport;
 use crate::block::Cid;
 use crate::clock::events_since;
@@ -54,17 +55,23 @@ pub(super) struct Run<'a> {
     pub(super) listed: BTreeMap<CarId, u64>,
     /// Some replica's meta cannot be read, so nobody knows what it names.
     pub(super) blind: bool,
+    /// We were retired, and have not published since.
+    pub(super) remains: Option<Remains>,
 }
 
 impl Inner {
-    /// Pulls, pushes and cleans.
-    pub(super) fn run(&self, core: &Arc<Core>, known: &mut Known) -> Result<SyncReport> {
+    /// With what is known of the remote at hand.
+    pub(super) fn begin<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        known: &'a mut Known,
+    ) -> Result<Run<'a>> {
         core.store.check_writable()?;
         let kept = match known.note.take() {
             Some(note) => note,
             None => Note::load(core, &self.remote.name)?,
         };
-        let mut run = Run {
+        Ok(Run {
             at: self,
             core,
             blobs: &*self.remote.blobs,
@@ -75,13 +82,20 @@ impl Inner {
             report: SyncReport::default(),
             listed: BTreeMap::new(),
             blind: false,
-        };
+            remains: None,
+        })
+    }
+
+    /// Pulls, pushes and cleans.
+    pub(super) fn run(&self, core: &Arc<Core>, known: &mut Known) -> Result<SyncReport> {
+        let mut run = self.begin(core, known)?;
         let before = core.view().heads.clone();
         let done = run.pull().and_then(|()| {
             let after = run.core.view().heads.clone();
             run.report.pulled_events = run.events_between(&before, &after);
             run.fill_in()?;
             run.push()?;
+            run.end_return()?;
             run.clean()
         });
         // What was found out is worth keeping, however it ended.

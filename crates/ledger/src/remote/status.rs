@@ -29,6 +29,8 @@ pub struct SyncReport {
     pub deleted_bytes: u64,
     /// Replicas whose meta or archives were not taken in, and why. They are looked at again.
     pub refused: Vec<(String, Error)>,
+    /// This replica was retired and publishes again from then on; until then it only pulls.
+    pub publishes_from: Option<Timestamp>,
 }
 
 /// What is pending and how it goes.

@@ -7,10 +7,11 @@
 
 use super::cache::{BlockCache, HashAddresses, Slot};
 use super::car_ref::{CarId, CarMeta, Location, car_name, tail_name};
+use super::follow::Follower;
 use super::journal::journal_name;
 use super::table::Table;
 use crate::block::{Block, Cid, Codec};
-use crate::car::{CarIndex, IndexPage, Location as Place, Lookup};
+use crate::car::{CarIndex, IndexPage, Location as Place, Lookup, MAX_FRAME_BYTES};
 use crate::crypto::{KeyRing, key_of};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -86,6 +87,8 @@ pub(crate) struct Cars {
     /// One thread fetches archives at a time.
     fetching: Mutex<()>,
     origin: OnceLock<Box<dyn Origin>>,
+    /// Of a reader: what is read must be held.
+    follower: OnceLock<Arc<Follower>>,
 }
 
 impl fmt::Debug for Cars {
@@ -106,6 +109,24 @@ impl Cars {
             reading: Mutex::default(),
             fetching: Mutex::default(),
             origin: OnceLock::new(),
+            follower: OnceLock::new(),
+        }
+    }
+
+    /// What is read is held by this reader's pin.
+    pub(super) fn set_follower(&self, follower: Arc<Follower>) {
+        let _ = self.follower.set(follower);
+    }
+
+    /// The CARs that blocks may be read from.
+    pub(super) fn ids(&self) -> Vec<CarId> {
+        self.known.read().by_id.keys().copied().collect()
+    }
+
+    fn check_held(&self) -> Result<()> {
+        match self.follower.get() {
+            Some(follower) => follower.renew(),
+            None => Ok(()),
         }
     }
 
@@ -158,6 +179,11 @@ impl Cars {
     /// A CAR that blocks may be read from.
     pub(crate) fn get(&self, id: &CarId) -> Option<Arc<OpenCar>> {
         self.known.read().by_id.get(id).cloned()
+    }
+
+    /// Lets go of all files; they are opened again when they are read.
+    pub(crate) fn close_files(&self) {
+        self.files.clear();
     }
 
     /// Lets go of a journal file that will be deleted.
@@ -373,21 +399,29 @@ impl Cars {
         cache.insert(*id, Slot::Index(Arc::new(index)));
     }
 
-    /// The index of a CAR.
+    /// The index of a CAR, checked against the address in front of it.
     pub(crate) fn index(&self, car: &OpenCar) -> Result<Arc<CarIndex>> {
         if let Some(index) = car.index.get() {
             return Ok(index.clone());
         }
-        let length = car.meta.bytes.saturating_sub(car.meta.index_offset);
-        let bytes = self.read_bytes(car, car.meta.index_offset, length as usize)?;
+        let place = || format!("the index of CAR {}", car.id);
+        let length = car.meta.bytes.checked_sub(car.meta.index_offset);
+        let length = length.filter(|length| *length <= MAX_FRAME_BYTES as u64);
+        let front = car.meta.index_offset.checked_sub(RAW_CID as u64);
+        let (Some(length), Some(front)) = (length, front) else {
+            return Err(Error::corrupt(place(), "it is not where one can be"));
+        };
+        let framed = self.read_bytes(car, front, RAW_CID + length as usize)?;
+        check_index(&place, car.meta.sealed, &framed)?;
+        let bytes = framed.slice(RAW_CID..);
         let bytes = match car.meta.sealed {
-            true => {
-                self.unseal(&format!("the index of CAR {}", car.id), &bytes)?
-                    .bytes
-            }
+            true => self.unseal(&place(), &bytes)?.bytes,
             false => bytes,
         };
-        Ok(Arc::new(CarIndex::decode(&bytes)?))
+        match CarIndex::decode(&bytes) {
+            Err(Error::Corrupt { what, .. }) => Err(Error::corrupt(place(), what)),
+            other => Ok(Arc::new(other?)),
+        }
     }
 
     /// Every block of a CAR and where it is; pages of the index are not among them.
@@ -435,6 +469,7 @@ impl Cars {
 
     /// As [`Cars::read_whole`], from the store and not from a file that was opened before.
     pub(crate) fn read_anew(&self, car: &OpenCar) -> Result<Bytes> {
+        self.check_held()?;
         let (name, offset) = match car.meta.location {
             Location::File => (car_name(&car.id), 0),
             Location::Journal { number, offset } => (journal_name(number), offset),
@@ -537,7 +572,12 @@ impl Cars {
         };
         if !here {
             let origin = self.origin.get();
-            let origin = origin.ok_or_else(|| away("the ledger is being opened"))?;
+            let origin = origin.ok_or_else(|| {
+                away(match self.follower.get() {
+                    Some(_) => "this is a reader, which fetches nothing; its writer does",
+                    None => "the ledger is being opened",
+                })
+            })?;
             let bytes = origin.archive(&car.id, &car.meta)?;
             self.blobs.put(&name, &bytes)?;
         }
@@ -552,6 +592,7 @@ impl Cars {
 
     /// An open file that has at least `end` bytes: a journal grows after it was opened.
     fn file(&self, key: FileKey, end: u64) -> Result<Arc<dyn BlobReader>> {
+        self.check_held()?;
         if let Some(file) = self.files.get(&key)
             && file.size() >= end
         {
@@ -569,10 +610,19 @@ impl Cars {
 
 /// Checks an index by the address in front of it.
 pub(crate) fn check_index(place: &dyn Fn() -> String, sealed: bool, framed: &Bytes) -> Result<()> {
-    let codec = match sealed {
+    check_framed(place, index_codec(sealed), framed)
+}
+
+/// The codec of the address in front of an index: what is sealed has that of its envelope.
+pub(crate) fn index_codec(sealed: bool) -> Codec {
+    match sealed {
         true => Codec::RAW,
         false => Codec::DAG_CBOR,
-    };
+    }
+}
+
+/// Checks bytes by the address in front of them.
+pub(crate) fn check_framed(place: &dyn Fn() -> String, codec: Codec, framed: &Bytes) -> Result<()> {
     match framed[..RAW_CID] == Cid::of(codec, &framed[RAW_CID..]).to_bytes() {
         true => Ok(()),
         false => Err(Error::corrupt(

@@ -7,6 +7,7 @@
 use super::cache::{BlockCache, Slot};
 use super::car_ref::{CarId, CarMeta, Location, car_name};
 use super::cars::Cars;
+use super::follow::Follower;
 use super::journal::Journal;
 use super::state::{Edit, Misfit, State};
 use crate::block::{Block, Blocks, Cid};
@@ -72,6 +73,8 @@ pub(crate) struct Store {
     /// CARs that a prune replaced and that are not deleted yet: what they hold need not be anywhere
     /// else.
     pub(crate) pruned: Mutex<BTreeSet<CarId>>,
+    /// There when it is open for reading beside its writer.
+    pub(crate) follower: Option<Arc<Follower>>,
 }
 
 impl fmt::Debug for Store {
@@ -89,8 +92,19 @@ impl Store {
         Some(keys.sealer(self.options.entropy.clone()))
     }
 
-    /// Refuses writes once one has failed.
+    /// Refuses what only a writer does.
+    pub(crate) fn check_writer(&self) -> Result<()> {
+        match &self.follower {
+            Some(_) => Err(Error::ReadOnly {
+                store: self.env.blobs.describe(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses writes of a reader, and once one has failed.
     pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_writer()?;
         match &*self.stopped.lock() {
             Some(why) => Err(Error::Stopped { why: why.clone() }),
             None => Ok(()),

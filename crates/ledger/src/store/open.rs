@@ -12,7 +12,7 @@ use super::state::{Edit, State};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use parking_lot::Mutex;
-use siltstone_storage::{Env, FolderLock, ManifestStore, Pins, Role};
+use siltstone_storage::{Env, FolderLock, ManifestStore, Pins, ReaderPins, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -30,14 +30,14 @@ pub struct OpenStats {
 }
 
 /// What the journal added to the manifest's state.
-struct Replayed {
-    state: State,
-    edits: u64,
+pub(super) struct Replayed {
+    pub(super) state: State,
+    pub(super) edits: u64,
     torn: u64,
     /// A journal file that was created by a process that died before its first record.
     blank: Option<u64>,
     /// Journal files that are there.
-    files: BTreeSet<u64>,
+    pub(super) files: BTreeSet<u64>,
     /// The number of the next one.
     next: u64,
 }
@@ -118,8 +118,8 @@ impl Store {
                 },
             );
         }
-        // Nobody reads yet, so nobody holds what is replaced.
-        let retired: BTreeSet<CarId> = state.retired.keys().copied().collect();
+        // Nobody reads here yet; readers elsewhere may hold what is replaced.
+        let retired = free_of_readers(&env, &state)?;
         stats.swept = sweep(&env, &state, &retired, &mut replayed.files, &manifest)?;
         let store = Arc::new(Self {
             cache: BlockCache::new(options.cache_bytes),
@@ -140,6 +140,7 @@ impl Store {
             checkpointing: Mutex::default(),
             folder_lock: Mutex::new(folder_lock),
             pruned: Mutex::default(),
+            follower: None,
         });
         Ok((store, stats))
     }
@@ -167,7 +168,7 @@ pub(crate) fn read_state(env: &Env) -> Result<Option<State>> {
 }
 
 /// Applies the records from the state's position on.
-fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
+pub(super) fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
     let blobs = &*env.blobs;
     let files: BTreeSet<u64> = journal_numbers(blobs)?.into_iter().collect();
     let from = state.journal;
@@ -242,8 +243,20 @@ fn apply_journal(env: &Env, mut state: State) -> Result<Replayed> {
     Ok(found)
 }
 
+/// The replaced CARs that no reader elsewhere holds.
+fn free_of_readers(env: &Env, state: &State) -> Result<BTreeSet<CarId>> {
+    if state.retired.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut pins = Pins::default();
+    for pin in ReaderPins::list(env)? {
+        pins.pin(pin.manifest);
+    }
+    Ok(state.cars.retirable(&pins).into_iter().collect())
+}
+
 /// The CARs of which the state says that they are in a remote, and that were fetched since.
-fn fetched(env: &Env, state: &State) -> Result<BTreeSet<CarId>> {
+pub(super) fn fetched(env: &Env, state: &State) -> Result<BTreeSet<CarId>> {
     let live = state.cars.live().iter();
     let away = live.filter(|car| car.meta.location == Location::Away);
     let away: BTreeMap<CarId, u64> = away.map(|car| (car.id, car.meta.bytes)).collect();
@@ -272,7 +285,7 @@ fn fits(edit: &Edit, body: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Deletes what nobody names: CARs of compactions and commits that were not finished, replaced CARs,
+/// Deletes what nobody names: CARs of compactions and commits that were not finished, the `retired` CARs,
 /// journal files whose edits are in the manifest and whose CARs are gone, redirect files that were
 /// merged.
 fn sweep(
@@ -282,7 +295,9 @@ fn sweep(
     journals: &mut BTreeSet<u64>,
     manifest: &ManifestStore<State>,
 ) -> Result<u64> {
-    let live: BTreeSet<CarId> = state.cars.live().iter().map(|segment| segment.id).collect();
+    let mut live: BTreeSet<CarId> = state.cars.live().iter().map(|segment| segment.id).collect();
+    let held = state.retired.keys().filter(|id| !retired.contains(id));
+    live.extend(held);
     let redirects: BTreeSet<u64> = state.redirects.iter().map(|file| file.number).collect();
     let in_use = state.journals_in_use(retired);
     let floor = manifest.current().state.journal.number;

@@ -39,10 +39,23 @@ impl Store {
     /// Returns how many bytes of CARs went.
     pub(crate) fn collect(&self) -> Result<u64> {
         let _one_at_a_time = self.collecting.lock();
+        let replaced = {
+            let log = self.log.lock();
+            let ids = log.state.cars.retirable(&log.pins).into_iter();
+            ids.filter(|id| !log.forgotten.contains(id))
+                .collect::<BTreeSet<CarId>>()
+        };
+        // Readers elsewhere: after what was replaced is durable, before anything is deleted.
+        let reader = match replaced.is_empty() {
+            true => None,
+            false => self.oldest_reader()?,
+        };
         let free: Vec<(CarId, u64, Location)> = {
             let log = self.log.lock();
-            let ids = log.state.cars.retirable(&log.pins);
-            let ids = ids.into_iter().filter(|id| !log.forgotten.contains(id));
+            let mut pins = log.pins.clone();
+            reader.into_iter().for_each(|version| pins.pin(version));
+            let ids = log.state.cars.retirable(&pins);
+            let ids = ids.into_iter().filter(|id| replaced.contains(id));
             ids.filter_map(|id| {
                 let meta = log.state.retired.get(&id)?;
                 Some((id, meta.bytes, meta.location))
@@ -213,6 +226,9 @@ impl Store {
             *stopped = Some("the ledger is closed".into());
         }
         *self.folder_lock.lock() = None;
+        if let Some(follower) = &self.follower {
+            follower.release();
+        }
     }
 }
 
@@ -225,6 +241,12 @@ impl Store {
             let at = journal.position();
             (at.number == number).then_some(at.offset)
         };
+        // Of what its writer adds a reader knows the beginning.
+        let follows = self.follower.is_some() && self.env.blobs.can_append();
+        let end = end.or_else(|| {
+            let at = self.log.lock().state.journal;
+            (follows && at.number == number).then_some(at.offset)
+        });
         let end = end.or_else(|| self.log.lock().state.cuts.get(&number).copied());
         super::journal::verify(&*self.env.blobs, &journal_name(number), end)?;
         Ok(())

@@ -114,7 +114,7 @@ fn fields_of(ledger: &Ledger, id: &str) -> Result<Map<String, Value>> {
 
 fn get(args: &LinkArgs, opening: &Opening, session: &mut Session) -> Result<()> {
     let bar = progress::bar(session, "get", 0, Unit::Bytes);
-    let size = opening.with(&args.name, session, |ledger| {
+    let size = opening.read(&args.name, session, |ledger| {
         let mut file = open(ledger, args)?;
         bar.set_length(file.size());
         match args.file.as_str() {
@@ -194,7 +194,7 @@ struct Linked {
 
 fn list(args: &ListArgs, opening: &Opening, session: &mut Session) -> Result<()> {
     let mut found = Vec::new();
-    opening.with(&args.name, session, |ledger| {
+    opening.read(&args.name, session, |ledger| {
         let mut wanted = AllDocs {
             prefix: args.prefix.clone(),
             limit: Some(PAGE),

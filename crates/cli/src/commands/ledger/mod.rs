@@ -6,6 +6,7 @@ mod keys;
 mod query;
 mod read;
 mod repair;
+mod replicas;
 mod sync;
 mod upkeep;
 mod write;
@@ -29,6 +30,8 @@ merges. A clock names a version: what put, clock and changes print.
 Encrypted ledgers name their key ring with --keys or SILTSTONE_LEDGER_KEYS; keys
 never travel with the data, so keep a copy of the file.
 
+Commands that only read work beside a process that writes.
+
 Examples:
   siltstone ledger put notes sand '{\"grain\": 0.2}'
   siltstone ledger get notes sand
@@ -39,6 +42,7 @@ Examples:
   siltstone ledger compact notes
   siltstone ledger verify notes
   siltstone ledger sync notes ../shared/notes
+  siltstone ledger replicas notes ../shared/notes
   siltstone ledger repair notes --from ../shared/notes
   siltstone ledger export notes notes.car";
 
@@ -124,6 +128,10 @@ enum LedgerCommand {
     Import(upkeep::FileArgs),
     /// Exchange what is new with a folder or a bucket that other copies use too
     Sync(sync::SyncArgs),
+    /// Show the copies that use a folder or a bucket, and what each of them keeps there
+    Replicas(replicas::ReplicasArgs),
+    /// Give up a copy that never comes back: what only it named is deleted there after the grace
+    Retire(replicas::RetireArgs),
     /// Drop it with its history
     Drop {
         /// The ledger
@@ -159,6 +167,8 @@ pub(crate) fn run(args: &LedgerArgs, session: &mut Session) -> Result<()> {
         LedgerCommand::Export(args) => upkeep::export(args, opening, session),
         LedgerCommand::Import(args) => upkeep::import(args, opening, session),
         LedgerCommand::Sync(args) => sync::sync(args, opening, session),
+        LedgerCommand::Replicas(args) => replicas::replicas(args, opening, session),
+        LedgerCommand::Retire(args) => replicas::retire(args, opening, session),
         LedgerCommand::Drop { name } => {
             let db = session.writer()?;
             db.ledgers().drop(name)?;
@@ -198,6 +208,55 @@ impl Opening {
         closing(&db, &ledger, work)
     }
 
+    /// Reads from a ledger, whoever has it open for writing; only where archives have to be fetched it is
+    /// opened for that.
+    fn read<T>(
+        &self,
+        name: &str,
+        session: &Session,
+        work: impl FnOnce(&Ledger) -> Result<T>,
+    ) -> Result<T> {
+        let ledger = session.reader()?.ledger(name, self.options()?)?;
+        if ledger.stats().away_cars > 0 {
+            drop(ledger);
+            return self.read_alone(name, session, work);
+        }
+        closing_reader(ledger, work)
+    }
+
+    /// Reads from a ledger that is opened for writing, so that what is found out can be kept; beside
+    /// another process that has it open, and in a bucket, which would be taken from its writer, as
+    /// [`Opening::read`].
+    fn read_and_keep<T>(
+        &self,
+        name: &str,
+        session: &Session,
+        work: impl FnOnce(&Ledger) -> Result<T>,
+    ) -> Result<T> {
+        match session.is_folder()? {
+            true => self.read_alone(name, session, work),
+            false => self.read(name, session, work),
+        }
+    }
+
+    fn read_alone<T>(
+        &self,
+        name: &str,
+        session: &Session,
+        work: impl FnOnce(&Ledger) -> Result<T>,
+    ) -> Result<T> {
+        let db = match session.writer() {
+            Err(failure) if failure.is_locked() => {
+                let ledger = session.reader()?.ledger(name, self.options()?)?;
+                return closing_reader(ledger, work);
+            }
+            other => other?,
+        };
+        let ledger = db.ledgers().open(name, self.options()?)?;
+        sync::attach_places(&ledger)?;
+        closing(&db, &ledger, work)
+    }
+
     /// The same; database and ledger are created when they are not there.
     fn make<T>(
         &self,
@@ -219,6 +278,12 @@ fn closing<T>(
 ) -> Result<T> {
     let done = work(ledger)?;
     db.close()?;
+    Ok(done)
+}
+
+fn closing_reader<T>(ledger: Ledger, work: impl FnOnce(&Ledger) -> Result<T>) -> Result<T> {
+    let done = work(&ledger)?;
+    ledger.close().map_err(failed)?;
     Ok(done)
 }
 
@@ -246,15 +311,14 @@ fn create(name: &str, opening: &Opening, session: &mut Session) -> Result<()> {
 }
 
 fn names(session: &mut Session) -> Result<()> {
-    let db = session.writer()?;
-    for name in db.ledgers().names()? {
+    for name in session.reader()?.ledger_names()? {
         if session.out.json() {
             session.out.object(Object::default().field("name", &name))?;
         } else {
             session.out.line(name)?;
         }
     }
-    Ok(db.close()?)
+    Ok(())
 }
 
 /// A clock as it is printed: addresses of events, with commas between.

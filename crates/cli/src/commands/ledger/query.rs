@@ -72,7 +72,7 @@ pub(super) fn query(args: &QueryArgs, opening: &Opening, session: &mut Session) 
         limit: args.limit,
         include_docs: !args.ids,
     };
-    let rows = opening.with(&args.name, session, |ledger: &Ledger| {
+    let rows = opening.read_and_keep(&args.name, session, |ledger: &Ledger| {
         let index = ledger.index_by_field(&args.field).map_err(failed)?;
         let rows = index.query(&wanted).map_err(failed)?;
         index.flush();

@@ -79,7 +79,7 @@ pub(super) struct HistoryArgs {
 }
 
 pub(super) fn get(args: &GetArgs, opening: &Opening, session: &mut Session) -> Result<()> {
-    let document = opening.with(&args.name, session, |ledger| {
+    let document = opening.read(&args.name, session, |ledger| {
         match &args.at {
             Some(clock) => ledger.get_at(clock, &args.id),
             None => ledger.get(&args.id),
@@ -101,7 +101,7 @@ pub(super) fn all(args: &AllArgs, opening: &Opening, session: &mut Session) -> R
         include_docs: !args.ids,
     };
     let list = |ledger: &Ledger| ledger.all_docs(&wanted).map_err(failed);
-    let page = opening.with(&args.name, session, list)?;
+    let page = opening.read(&args.name, session, list)?;
     for row in &page.rows {
         if args.ids && !session.out.json() {
             session.out.line(&row.id)?;
@@ -134,7 +134,7 @@ fn one(id: &str, document: Option<&Document>, deleted: bool) -> String {
 pub(super) fn changes(args: &ChangesArgs, opening: &Opening, session: &mut Session) -> Result<()> {
     let since = Since::from(args.since.clone().unwrap_or_else(Clock::start));
     let read = |ledger: &Ledger| ledger.changes(since, args.limit).map_err(failed);
-    let changes = opening.with(&args.name, session, read)?;
+    let changes = opening.read(&args.name, session, read)?;
     for row in &changes.rows {
         session
             .out
@@ -147,7 +147,7 @@ pub(super) fn changes(args: &ChangesArgs, opening: &Opening, session: &mut Sessi
 
 pub(super) fn history(args: &HistoryArgs, opening: &Opening, session: &mut Session) -> Result<()> {
     let read = |ledger: &Ledger| ledger.history(&args.id, args.limit).map_err(failed);
-    let history = opening.with(&args.name, session, read)?;
+    let history = opening.read(&args.name, session, read)?;
     for version in &history.versions {
         version_line(version, session)?;
     }
@@ -180,7 +180,7 @@ fn version_line(version: &Version, session: &mut Session) -> Result<()> {
 }
 
 pub(super) fn conflicts(name: &str, opening: &Opening, session: &mut Session) -> Result<()> {
-    let conflicts = opening.with(name, session, |ledger| ledger.conflicts().map_err(failed))?;
+    let conflicts = opening.read(name, session, |ledger| ledger.conflicts().map_err(failed))?;
     for conflict in &conflicts {
         if session.out.json() {
             let shown = |version: &Version| version.document.as_ref().map(Document::to_json);
@@ -205,7 +205,7 @@ pub(super) fn conflicts(name: &str, opening: &Opening, session: &mut Session) ->
 }
 
 pub(super) fn clock(name: &str, opening: &Opening, session: &mut Session) -> Result<()> {
-    let clock = opening.with(name, session, |ledger| Ok(ledger.clock()))?;
+    let clock = opening.read(name, session, |ledger| Ok(ledger.clock()))?;
     let text = clock_text(&clock);
     if session.out.json() {
         return session.out.object(Object::default().field("clock", &text));

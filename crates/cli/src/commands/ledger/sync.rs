@@ -6,7 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::object::{Object, hex};
 use crate::progress::{self, Unit};
 use crate::session::Session;
-use crate::units::{bytes, plural};
+use crate::units::{bytes, plural, time};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use siltstone::Location;
@@ -151,6 +151,12 @@ fn tell(report: &SyncReport, session: &mut Session) -> Result<()> {
             .out
             .note(format_args!("replica {replica} was refused: {error}"));
     }
+    if let Some(from) = report.publishes_from {
+        session.out.note(format_args!(
+            "this copy was retired there: it pulls only, and sends what it has from {}",
+            time(from)
+        ));
+    }
     let refused: Vec<_> = report.refused.iter().map(|(replica, _)| replica).collect();
     let note = format!(
         "{} came in {} of {}, {} went in {} of {}",
@@ -172,5 +178,6 @@ fn tell(report: &SyncReport, session: &mut Session) -> Result<()> {
             .field("deleted_cars", &report.deleted_cars)
             .field("deleted_bytes", &report.deleted_bytes)
             .field("refused", &refused)
+            .field("publishes_from", &report.publishes_from.map(|at| at.0))
     })
 }

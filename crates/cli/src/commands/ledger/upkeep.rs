@@ -101,7 +101,7 @@ pub(super) fn prune(args: &PruneArgs, opening: &Opening, session: &mut Session) 
 }
 
 pub(super) fn verify(args: &VerifyArgs, opening: &Opening, session: &mut Session) -> Result<()> {
-    let report = opening.with(&args.name, session, |ledger| {
+    let report = opening.read(&args.name, session, |ledger| {
         match args.files {
             true => ledger.verify_files(),
             false => ledger.verify(),
@@ -156,7 +156,7 @@ pub(super) fn verify(args: &VerifyArgs, opening: &Opening, session: &mut Session
 
 pub(super) fn stats(name: &str, opening: &Opening, session: &mut Session) -> Result<()> {
     let (stats, clock) =
-        opening.with(name, session, |ledger| Ok((ledger.stats(), ledger.clock())))?;
+        opening.read(name, session, |ledger| Ok((ledger.stats(), ledger.clock())))?;
     if session.out.json() {
         let object = Object::default()
             .field("cars", &stats.cars)
@@ -198,7 +198,7 @@ pub(super) fn stats(name: &str, opening: &Opening, session: &mut Session) -> Res
 }
 
 pub(super) fn export(args: &FileArgs, opening: &Opening, session: &mut Session) -> Result<()> {
-    let cid = opening.with(&args.name, session, |ledger| match args.file.as_str() {
+    let cid = opening.read(&args.name, session, |ledger| match args.file.as_str() {
         "-" => write_to(ledger, &mut std::io::stdout().lock(), "stdout"),
         path => {
             let file = File::create(path).map_err(|error| Failure::io(path, &error))?;

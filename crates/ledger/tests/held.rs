@@ -9,6 +9,7 @@ use siltstone_ledger::crypto::{KeyRing, SystemEntropy};
 use siltstone_ledger::{Error, FILE_BLOCK_BYTES, Held, Ledger, Options};
 use siltstone_storage::{Blobs, Env, FaultPlan, FaultyBlobs, Injected, ManualClock, MemBlobs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 fn env(blobs: &MemBlobs) -> Env {
     Env::simulated(Arc::new(blobs.clone()), 9).0
@@ -186,6 +187,44 @@ fn a_copy_that_crashes_at_any_call_is_no_copy_and_the_next_one_is() {
                 assert!(done.is_ok() && number > 5);
                 break;
             }
+        }
+    }
+}
+
+/// The journal may go with a newer manifest while it is looked at: what it said is in that one.
+#[test]
+fn a_checkpoint_at_every_call_of_looking_at_its_files_hides_nothing() {
+    for at in 1.. {
+        let mem = MemBlobs::bucket();
+        let ledger = in_memory(&mem, quiet());
+        (0..3).for_each(|n| put(&ledger, n));
+        ledger.checkpoint().unwrap();
+        (3..6).for_each(|n| put(&ledger, n));
+        let clock = Arc::new(ManualClock::default());
+        let meddled = FaultyBlobs::new(Arc::new(mem.clone()), clock, FaultPlan::default());
+        let (calls, other) = (AtomicU64::new(0), ledger.clone());
+        meddled.on_call(Box::new(move |_: &_| {
+            if calls.fetch_add(1, Ordering::Relaxed) + 1 == at {
+                put(&other, 6);
+                other.checkpoint().unwrap();
+            }
+        }));
+        let looked = Env::simulated(Arc::new(meddled.clone()), 9).0;
+        let held = Held::of_files(looked, NAME).unwrap().unwrap();
+        meddled.clear_hook();
+        let happened = ledger.get(&key(6)).is_ok();
+        let to = MemBlobs::new();
+        held.copy_to(env(&to), NAME).unwrap();
+        let copy = in_memory(&to, quiet());
+        (0..6).for_each(|n| {
+            drop(
+                copy.get(&key(n))
+                    .unwrap_or_else(|e| panic!("call {at}: {e}")),
+            )
+        });
+        if !happened {
+            assert!(at > 3, "{at} calls");
+            return;
         }
     }
 }

@@ -158,8 +158,14 @@ pub(crate) fn read_state(env: &Env) -> Result<Option<State>> {
             Err(error) if error.is_not_found() => return Ok(None),
             other => other?,
         };
+        let read = manifest.current();
         // A journal that grows or goes while it is read may look damaged.
-        match apply_journal(env, manifest.current().state.clone()) {
+        match apply_journal(env, read.state.clone()) {
+            // Nothing new may also mean that the journal went with a newer manifest.
+            Ok(replayed)
+                if replayed.edits == 0
+                    && attempts < 4
+                    && manifest.refresh()?.number != read.number => {}
             Ok(replayed) => return Ok(Some(replayed.state)),
             Err(_) if attempts < 4 => {}
             Err(error) => return Err(error),

@@ -45,15 +45,17 @@ impl Probe {
     }
 
     /// Waits for the answer. A refusal proves that the condition holds; a creation proves nothing, and
-    /// is followed by [`probe_put_if_absent`].
+    /// is followed by [`probe_put_if_absent`]. Answers whether the blob that stays was created now, or
+    /// stood there from an earlier opening.
     ///
     /// # Errors
     /// As [`probe_put_if_absent`].
-    pub fn finish(self, blobs: &dyn Blobs, rng: &dyn Rng) -> Result<()> {
-        match self.0.wait()? {
-            PutOutcome::Exists => Ok(()),
-            PutOutcome::Created => probe_put_if_absent(blobs, rng),
+    pub fn finish(self, blobs: &dyn Blobs, rng: &dyn Rng) -> Result<PutOutcome> {
+        let outcome = self.0.wait()?;
+        if outcome == PutOutcome::Created {
+            probe_put_if_absent(blobs, rng)?;
         }
+        Ok(outcome)
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) struct CachedBlobs {
     caching: Caching,
 }
 
+/// The number of the page that holds the size of a blob.
+const SIZE_PAGE: u64 = u64::MAX;
+
 /// True for what never changes once it is written: tables, blob files, archives of ledgers.
 fn is_immutable(name: &str) -> bool {
     let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
@@ -58,6 +61,32 @@ impl CachedBlobs {
                 identity: self.identity.clone(),
                 caching: self.caching,
             }),
+        }
+    }
+
+    /// The size of a blob file, where it is known: asking is a request, and whoever opens one knows
+    /// from a table that it is there.
+    fn known_size(&self, name: &str) -> Option<u64> {
+        if self.caching == Caching::Past || !name.starts_with("blob/") {
+            return None;
+        }
+        let (store, database) = (self.cache.store()?, self.identity.get()?);
+        let key = database.key(name, SIZE_PAGE);
+        if !store.may_have(key) {
+            return None;
+        }
+        let page = store.start_load(vec![key]).wait(1).pop()??;
+        let size = database.open(name, SIZE_PAGE, page)?;
+        Some(u64::from_le_bytes(size[..].try_into().ok()?))
+    }
+
+    fn note_size(&self, name: &str, size: u64) {
+        if self.caching != Caching::Use || !name.starts_with("blob/") {
+            return;
+        }
+        if let (Some(store), Some(database)) = (self.cache.store(), self.identity.get()) {
+            let page = database.seal(name, SIZE_PAGE, &size.to_le_bytes());
+            store.put(database.key(name, SIZE_PAGE), page);
         }
     }
 
@@ -132,7 +161,12 @@ impl Blobs for CachedBlobs {
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn BlobReader>> {
-        Ok(self.cached(name, self.inner.open(name)?))
+        if let Some(size) = self.known_size(name) {
+            return self.open_sized(name, size);
+        }
+        let reader = self.inner.open(name)?;
+        self.note_size(name, reader.size());
+        Ok(self.cached(name, reader))
     }
 
     fn open_sized(&self, name: &str, size: u64) -> Result<Arc<dyn BlobReader>> {
@@ -246,6 +280,8 @@ struct Reading {
     reader: CachedReader,
     database: Database,
     range: Range<u64>,
+    /// Pages are read whole, to be kept.
+    whole: bool,
     loads: Option<(Vec<u64>, Loads)>,
     remote: Option<(Range<u64>, PendingRead)>,
 }
@@ -256,6 +292,7 @@ impl Reading {
             reader,
             database,
             range,
+            whole: true,
             loads: None,
             remote: None,
         };
@@ -264,6 +301,13 @@ impl Reading {
             return reading;
         };
         let pages = reading.range.start / PAGE_BYTES..=(reading.range.end - 1) / PAGE_BYTES;
+        reading.whole = match reading.reader.caching {
+            Caching::Use => true,
+            Caching::Spare => false,
+            Caching::Past => pages
+                .clone()
+                .any(|number| store.may_have(reading.key(number))),
+        };
         let (there, missing): (Vec<_>, Vec<_>) = pages.partition(|number| {
             reading.reader.caching != Caching::Past && store.may_have(reading.key(*number))
         });
@@ -289,9 +333,9 @@ impl Reading {
     fn span(&self, pages: RangeInclusive<u64>) -> Range<u64> {
         let whole = pages.start() * PAGE_BYTES
             ..((pages.end() + 1) * PAGE_BYTES).min(self.reader.inner.size());
-        match self.reader.caching {
-            Caching::Spare => whole.start.max(self.range.start)..whole.end.min(self.range.end),
-            Caching::Use | Caching::Past => whole,
+        match self.whole {
+            true => whole,
+            false => whole.start.max(self.range.start)..whole.end.min(self.range.end),
         }
     }
 
@@ -373,7 +417,7 @@ impl Reading {
         let wanted = match self.reader.caching {
             Caching::Use => true,
             Caching::Spare => false,
-            Caching::Past => store.may_have(key),
+            Caching::Past => self.whole && store.may_have(key),
         };
         if wanted {
             let start = (number * PAGE_BYTES - span.start) as usize;

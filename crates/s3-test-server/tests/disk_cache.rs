@@ -43,13 +43,17 @@ impl Place {
     }
 
     fn open(&self) -> Kv {
+        self.open_with(self.options())
+    }
+
+    fn open_with(&self, options: Options) -> Kv {
         let keyspace = KeyspaceOptions {
             // What is stored is as large as what was written.
             compression: Compression::None,
             blob_threshold: Some(5000),
             ..KeyspaceOptions::default()
         };
-        Kv::open(self.env(), self.options(), keyspace, None).unwrap()
+        Kv::open(self.env(), options, keyspace, None).unwrap()
     }
 
     /// The requests that `work` makes.
@@ -59,9 +63,13 @@ impl Place {
         (self.bucket.server.faults().requests() - before, done)
     }
 
-    /// Makes a database with one table of `rows` rows of 100 bytes from `seed`, and a large value.
+    /// Makes a database with one table of `rows` rows of 100 bytes from `seed`, and a large value, as
+    /// on another machine: the cache knows nothing of it.
     fn make(&self, rows: u32, seed: u8) {
-        let kv = self.open();
+        let kv = self.open_with(Options {
+            disk_cache: None,
+            ..self.options()
+        });
         table(&kv, rows, seed);
         kv.close().unwrap();
     }

@@ -2,6 +2,7 @@
 
 use super::counters::{Counters, now};
 use super::store::{Layout, Store, remove_surplus};
+use super::writing::free_bytes;
 use super::{DiskCache, DiskCacheStats};
 use crate::error::{Error, Result};
 use crate::lock::{FolderLock, LockHolder};
@@ -111,7 +112,7 @@ impl Cache {
         let (sender, receiver) = sync_channel(1);
         let (pages, counters) = (self.pages.clone(), self.counters.clone());
         drop(runtime.spawn(async move {
-            let opened = Store::open(pages, layout, counters).await;
+            let opened = Store::open(pages, layout, counters, free_bytes).await;
             // A cache that is gone already needs no answer.
             let _ = sender.send(opened.map_err(|error| error.to_string()));
         }));

@@ -3,7 +3,7 @@
 
 use super::counters::Counters;
 use super::page::{Key, PAGE_ON_DISK, Page};
-use super::writing::{BACKLOG_BYTES, Writing};
+use super::writing::{BACKLOG_BYTES, FreeBytes, Writing};
 use foyer::{
     BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder,
     HybridCachePolicy, Load, PsyncIoEngineConfig, RecoverMode,
@@ -57,6 +57,7 @@ impl Store {
         folder: PathBuf,
         layout: Layout,
         counters: Arc<Counters>,
+        free_bytes: FreeBytes,
     ) -> foyer::Result<Self> {
         let device = FsDeviceBuilder::new(&folder)
             .with_capacity((layout.file_bytes * layout.files) as usize)
@@ -83,7 +84,7 @@ impl Store {
         Ok(Self {
             pages,
             spawner: Handle::current(),
-            writing: Writing::new(folder, counters),
+            writing: Writing::new(folder, counters, free_bytes),
         })
     }
 

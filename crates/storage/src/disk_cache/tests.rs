@@ -1,9 +1,14 @@
 //! The cache in front of a bucket in memory whose calls are counted. What survives is tested by
-//! opening again; what happens to a process, in a process of its own.
+//! opening again; what happens to a process, in a process of its own ([`processes`]).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod listening;
+mod processes;
+
+use super::counters::{Counters, now};
 use super::open::open;
 use super::page::{Database, PAGE_BYTES, PAGE_ON_DISK};
+use super::store::{Layout, Store};
 use super::{DiskCache, DiskCacheStats};
 use crate::blobs::{BlobReader, Blobs, Caching, Wait};
 use crate::env::Env;
@@ -11,14 +16,12 @@ use crate::faulty::{CallKind, FaultPlan, FaultyBlobs};
 use crate::memory::MemBlobs;
 use crate::probe::STANDING;
 use crate::{Error, Probe};
-use parking_lot::Mutex;
+use listening::{listen, warnings};
 use proptest::prelude::*;
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const BLOB: &str = "sst/0000000100000001.sst";
 const SIZE: u64 = 10 * PAGE_BYTES + 1234;
@@ -26,13 +29,15 @@ const SIZE: u64 = 10 * PAGE_BYTES + 1234;
 /// Bytes that differ from page to page and from blob to blob.
 fn contents(seed: u64, size: u64) -> Vec<u8> {
     let mut state = seed | 1;
-    let next = || {
+    let mut bytes = Vec::with_capacity(size as usize + 8);
+    while (bytes.len() as u64) < size {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state as u8
-    };
-    std::iter::repeat_with(next).take(size as usize).collect()
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size as usize);
+    bytes
 }
 
 /// A bucket in memory, and a folder for a cache in front of it.
@@ -107,62 +112,6 @@ fn whole(blobs: &Arc<dyn Blobs>) -> Vec<u8> {
 
 fn stats(blobs: &Arc<dyn Blobs>) -> DiskCacheStats {
     blobs.disk_cache().unwrap()
-}
-
-/// The warnings of this process that name `folder`.
-fn warnings(folder: &Path) -> Vec<String> {
-    let folder = folder.display().to_string();
-    let heard = ears().0.lock();
-    heard
-        .iter()
-        .filter(|line| line.contains(&folder))
-        .cloned()
-        .collect()
-}
-
-#[derive(Debug, Default)]
-struct Ears(Mutex<Vec<String>>);
-
-/// Listens to all threads of the process, from the first call on.
-fn ears() -> &'static Ears {
-    static EARS: OnceLock<&'static Ears> = OnceLock::new();
-    EARS.get_or_init(|| {
-        let ears: &'static Ears = Box::leak(Box::default());
-        tracing::subscriber::set_global_default(ears).unwrap();
-        ears
-    })
-}
-
-struct Line(String);
-
-impl tracing::field::Visit for Line {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        write!(self.0, "{field}={value:?} ").unwrap();
-    }
-}
-
-impl tracing::Subscriber for &'static Ears {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN && metadata.target().starts_with("siltstone")
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().push(line.0);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 #[test]
@@ -381,7 +330,7 @@ fn files_damaged_while_it_is_open_change_no_answer() {
 
 #[test]
 fn a_folder_that_cannot_be_used_is_warned_of_and_the_bucket_read() {
-    ears();
+    listen();
     let place = Place::new();
     let file = place.folder.path().join("file");
     fs::write(&file, b"in the way").unwrap();
@@ -404,7 +353,7 @@ fn a_folder_that_cannot_be_used_is_warned_of_and_the_bucket_read() {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_warned_of_and_the_bucket_read() {
-    ears();
+    listen();
     let place = Place::new();
     place.fill();
     // What root may do regardless: then its pages are used, and nothing else is different.
@@ -432,7 +381,7 @@ fn a_folder_that_cannot_be_written_is_warned_of_and_the_bucket_read() {
 
 #[test]
 fn a_folder_that_another_process_uses_is_left_alone() {
-    ears();
+    listen();
     let place = Place::new();
     let lock = crate::FolderLock::take(place.folder.path()).unwrap();
     fs::write(lock.path(), "process 1, somebody").unwrap();
@@ -557,6 +506,36 @@ fn a_cache_stays_within_its_size_and_gives_back_what_a_larger_one_took() {
 }
 
 #[test]
+fn a_disk_that_is_nearly_full_gets_nothing_more_until_there_is_space() {
+    static FREE: AtomicU64 = AtomicU64::new(63 << 20);
+    listen();
+    let folder = tempfile::tempdir().unwrap();
+    let counters = Arc::new(Counters::default());
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    let opening = Store::open(
+        folder.path().into(),
+        Layout::of(DiskCache::MIN_BYTES),
+        counters.clone(),
+        |_| Some(FREE.load(Ordering::Relaxed)),
+    );
+    let store = runtime.block_on(runtime.spawn(opening)).unwrap().unwrap();
+    let database = Database::new("here", &[]);
+    let put = |number| {
+        let page = database.seal(BLOB, number, &[0; PAGE_BYTES as usize]);
+        store.put(database.key(BLOB, number), page);
+        store.may_have(database.key(BLOB, number))
+    };
+    assert!((0..300).all(|number| !put(number)));
+    assert_eq!(now(&counters.skipped), 300);
+    let warned = warnings(folder.path());
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("nearly full"), "{warned:?}");
+    FREE.store(64 << 20, Ordering::Relaxed);
+    // It looks again within the next 4 MiB.
+    assert!((300..430).any(put));
+}
+
+#[test]
 fn settings_that_cannot_be_are_refused() {
     let place = Place::new();
     let settings = DiskCache {
@@ -572,141 +551,6 @@ fn settings_that_cannot_be_are_refused() {
     let (env, _) = Env::simulated(Arc::new(MemBlobs::new()), 1);
     let env = place.settings().in_front_of(env).unwrap();
     assert_eq!(env.blobs.disk_cache(), None);
-}
-
-/// The folder that a child process is to use; `None` in the test's own process.
-const CHILD: &str = "SILTSTONE_DISK_CACHE_TEST";
-
-/// The number of the first blob that a child process reads.
-const FIRST: &str = "SILTSTONE_DISK_CACHE_TEST_FIRST";
-
-/// Runs the test `name` of this file in another process, with `folder` for its cache.
-fn child(name: &str, folder: &Path, limit: &str) -> Command {
-    let mut command = Command::new("sh");
-    let line =
-        format!("{limit}exec \"$0\" --exact disk_cache::tests::{name} --ignored --nocapture");
-    command
-        .arg("-c")
-        .arg(line)
-        .arg(std::env::current_exe().unwrap());
-    command.env(CHILD, folder);
-    command
-}
-
-fn child_place() -> Place {
-    let folder = std::env::var_os(CHILD).unwrap();
-    let mut place = Place::new();
-    place.folder = tempfile::TempDir::new_in(folder).unwrap();
-    place
-}
-
-fn child_folder() -> PathBuf {
-    std::env::var_os(CHILD).unwrap().into()
-}
-
-#[test]
-#[ignore = "run by a_disk_that_takes_nothing_is_warned_of_and_the_bucket_read"]
-fn reads_with_a_disk_that_takes_nothing() {
-    ears();
-    let place = child_place();
-    let settings = DiskCache {
-        folder: child_folder(),
-        ..place.settings()
-    };
-    let blobs = settings.in_front_of(place.env.clone()).unwrap().blobs;
-    place.bucket.put("sst/new.sst", &contents(3, SIZE)).unwrap();
-    let reader = blobs.open_sized("sst/new.sst", SIZE).unwrap();
-    // The pages that are on their way answer until the disk has refused them.
-    let mut rounds = 0;
-    while warnings(&settings.folder).is_empty() {
-        let read = reader.read(0, SIZE as usize, Wait::Allowed).unwrap();
-        assert_eq!(read, contents(3, SIZE));
-        rounds += 1;
-        assert!(rounds < 1_000_000, "{:?}", stats(&blobs));
-    }
-    let warned = warnings(&settings.folder);
-    assert!(warned[0].contains("cannot be written"), "{warned:?}");
-    assert_eq!(stats(&blobs).off, None);
-    let read = reader.read(0, SIZE as usize, Wait::Allowed).unwrap();
-    assert_eq!(read, contents(3, SIZE));
-    drop((blobs, reader));
-    std::io::Write::write_all(&mut std::io::stdout(), b"all read\n").unwrap();
-}
-
-#[test]
-fn a_disk_that_takes_nothing_is_warned_of_and_the_bucket_read() {
-    let place = Place::new();
-    // Its files are made while there is space; then nothing can be written behind their first bytes.
-    drop(place.open());
-    let limit = "trap '' XFSZ; ulimit -f 1; ";
-    let name = "reads_with_a_disk_that_takes_nothing";
-    let done = child(name, place.folder.path(), limit).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(
-        done.status.success() && said.contains("all read"),
-        "{said}\n{errors}"
-    );
-    // What it left is usable.
-    place.fill();
-    let blobs = place.open();
-    assert_eq!(place.reads(|| whole(&blobs)), (0, contents(1, SIZE)));
-}
-
-#[test]
-#[ignore = "run by a_process_killed_while_it_writes_leaves_a_cache_that_can_be_used"]
-fn writes_until_killed() {
-    let place = child_place();
-    let settings = DiskCache {
-        folder: child_folder(),
-        ..place.settings()
-    };
-    // The database of the parent.
-    place.bucket.put(STANDING, &[4; 16]).unwrap();
-    let blobs = settings.in_front_of(place.env.clone()).unwrap().blobs;
-    let first: u64 = std::env::var(FIRST).unwrap().parse().unwrap();
-    for n in first.. {
-        let name = format!("sst/{n:016x}.sst");
-        place.bucket.put(&name, &contents(n, SIZE)).unwrap();
-        let sized = blobs.open_sized(&name, SIZE).unwrap();
-        let bytes = sized.read(0, SIZE as usize, Wait::Allowed).unwrap();
-        assert_eq!(bytes, contents(n, SIZE));
-        place.bucket.delete(&name).unwrap();
-        println!("{n} {} read and written", stats(&blobs).written);
-    }
-}
-
-#[test]
-fn a_process_killed_while_it_writes_leaves_a_cache_that_can_be_used() {
-    let place = Place::new();
-    place.bucket.put(STANDING, &[4; 16]).unwrap();
-    for round in 0..5 {
-        let first = round * 1_000_000;
-        let mut child = child("writes_until_killed", place.folder.path(), "");
-        let child = child.env(FIRST, first.to_string()).stdout(Stdio::piped());
-        let mut child = child.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // How many blobs it has read, once it has written pages of some.
-        let read = lines.map(Result::unwrap).find_map(|line| {
-            let mut words = line.split(' ').map_while(|word| word.parse::<u64>().ok());
-            let (read, written) = (words.next()?, words.next()?);
-            (read >= first + round * 17 && written > 0).then_some(read)
-        });
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let blobs = place.open();
-        assert_eq!(stats(&blobs).off, None);
-        let read = read.unwrap();
-        for n in first.max(read.saturating_sub(20))..read + 5 {
-            let name = format!("sst/{n:016x}.sst");
-            place.bucket.put(&name, &contents(n, SIZE)).unwrap();
-            let sized = blobs.open_sized(&name, SIZE).unwrap();
-            let bytes = sized.read(0, SIZE as usize, Wait::Allowed).unwrap();
-            assert_eq!(bytes, contents(n, SIZE), "round {round}, {name}");
-            place.bucket.delete(&name).unwrap();
-        }
-        assert!(stats(&blobs).hits > 0, "round {round}: {:?}", stats(&blobs));
-    }
 }
 
 #[derive(Debug, Clone)]

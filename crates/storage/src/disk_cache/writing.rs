@@ -6,7 +6,7 @@ use super::counters::{Counters, add};
 use super::page::{Key, Page};
 use super::store::Pages;
 use parking_lot::Mutex;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::runtime::Handle;
@@ -18,6 +18,15 @@ const FREE_BYTES: u64 = 64 << 20;
 /// The free space is looked at once for this many bytes.
 const LOOK_EVERY: u64 = 4 << 20;
 
+/// Asks how many bytes are free on the disk of a folder.
+pub(super) type FreeBytes = fn(&Path) -> Option<u64>;
+
+/// The answer of the system, where it gives one.
+pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 #[derive(Debug, Default)]
 struct Batch {
     pages: Vec<(Key, u64)>,
@@ -27,6 +36,7 @@ struct Batch {
 #[derive(Debug)]
 pub(super) struct Writing {
     folder: PathBuf,
+    free_bytes: FreeBytes,
     counters: Arc<Counters>,
     under_way: AtomicU64,
     batch: Mutex<Batch>,
@@ -36,9 +46,14 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn new(folder: PathBuf, counters: Arc<Counters>) -> Arc<Self> {
+    pub(super) fn new(
+        folder: PathBuf,
+        counters: Arc<Counters>,
+        free_bytes: FreeBytes,
+    ) -> Arc<Self> {
         Arc::new(Self {
             folder,
+            free_bytes,
             counters,
             under_way: AtomicU64::new(0),
             batch: Mutex::default(),
@@ -78,10 +93,7 @@ impl Writing {
             return self.full.load(Ordering::Relaxed);
         }
         self.since_look.store(0, Ordering::Relaxed);
-        let full = match rustix::fs::statvfs(&self.folder) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) < FREE_BYTES,
-            Err(_) => false,
-        };
+        let full = (self.free_bytes)(&self.folder).is_some_and(|free| free < FREE_BYTES);
         if full && !self.full.swap(full, Ordering::Relaxed) {
             tracing::warn!(
                 folder = %self.folder.display(),

@@ -3,6 +3,7 @@
 use crate::commands;
 use crate::units::parse_size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -67,6 +68,18 @@ pub(crate) struct Global {
     /// Memory for memtables, caches and filters together
     #[arg(long, global = true, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size, help_heading = "Global options")]
     pub(crate) memory: u64,
+    /// Keep what is read from a bucket in this folder, over restarts
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "SILTSTONE_DISK_CACHE",
+        help_heading = "Global options"
+    )]
+    pub(crate) disk_cache: Option<PathBuf>,
+    /// With --disk-cache: the most that the folder may take
+    #[arg(long, global = true, value_name = "SIZE", env = "SILTSTONE_DISK_CACHE_SIZE", default_value = "10GiB", value_parser = parse_size, help_heading = "Global options")]
+    pub(crate) disk_cache_size: u64,
     /// What to do with a log that is damaged in the middle
     #[arg(
         long,

@@ -4,8 +4,9 @@ use crate::args::{Global, Recovery};
 use crate::failure::{Failure, Result};
 use crate::output::Out;
 use siltstone::blocking::{Database, Keyspace, Reader, Snapshot};
-use siltstone::{Commit, KeyspaceOptions, Location, Options, WalRecovery};
+use siltstone::{Commit, DiskCache, KeyspaceOptions, Location, Options, Stats, WalRecovery};
 use siltstone_kv::DEFAULT_KEYSPACE;
+use std::io::Write;
 
 const DEFAULT_URL: &str = "./siltstone-data";
 
@@ -49,6 +50,10 @@ impl Session {
     pub(crate) fn options(&self) -> Options {
         Options {
             memory_budget: usize::try_from(self.global.memory).unwrap_or(usize::MAX),
+            disk_cache: self.global.disk_cache.as_ref().map(|folder| DiskCache {
+                folder: folder.clone(),
+                bytes: self.global.disk_cache_size,
+            }),
             wal_recovery: match self.global.wal_recovery {
                 Recovery::Strict => WalRecovery::Strict,
                 Recovery::Truncate => WalRecovery::Truncate,
@@ -59,7 +64,21 @@ impl Session {
 
     /// The database, open for reading beside its writer.
     pub(crate) fn reader(&self) -> Result<Reader> {
-        Reader::open_with(self.url(), self.options()).map_err(|error| self.explain(error))
+        let opened = Reader::open_with(self.url(), self.options());
+        let reader = opened.map_err(|error| self.explain(error))?;
+        self.note_disk_cache(&reader.kv().stats());
+        Ok(reader)
+    }
+
+    /// Says so when the disk cache that was asked for is not in use.
+    fn note_disk_cache(&self, stats: &Stats) {
+        let off = stats.disk_cache.as_ref().and_then(|c| c.off.as_ref());
+        if let Some(why) = off
+            && !self.global.quiet
+        {
+            // Nobody reads stderr any more: then nobody is told.
+            let _ = writeln!(std::io::stderr(), "no disk cache: {why}");
+        }
     }
 
     /// The keyspace asked for, at `commit` or the newest.
@@ -80,7 +99,9 @@ impl Session {
 
     /// The database, open for writing; created with these settings when it is not there.
     pub(crate) fn create(&self, settings: KeyspaceOptions) -> Result<Database> {
-        Ok(Database::open_with(self.url(), self.options(), settings)?)
+        let db = Database::open_with(self.url(), self.options(), settings)?;
+        self.note_disk_cache(&db.stats());
+        Ok(db)
     }
 
     /// The keyspace asked for.

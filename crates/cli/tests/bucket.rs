@@ -156,3 +156,103 @@ fn wrong_credentials_and_a_silent_endpoint_are_said() {
         .output();
     Ran::of(wrong.unwrap()).fails(1, &["s3://bucket"]);
 }
+
+#[cfg(not(feature = "disk-cache"))]
+#[test]
+fn a_build_without_the_disk_cache_says_how_to_make_one_with_it() {
+    let bucket = Bucket::start();
+    let dir = tempfile::tempdir().unwrap();
+    let cache = ["--disk-cache", dir.path().to_str().unwrap()];
+    let hint = "this build has no disk cache; build it with `--features disk-cache`";
+    bucket
+        .run(&[&["put", "k", "v"], &cache[..]].concat())
+        .fails(2, &[hint]);
+    bucket.run(&["put", "k", "v"]).ok();
+}
+
+#[cfg(feature = "disk-cache")]
+mod disk_cache {
+    use super::*;
+    use siltstone_storage::{Blobs, ObjectBlobs, S3Settings};
+
+    /// A bucket with a table of 20,000 rows.
+    fn filled() -> Bucket {
+        let bucket = Bucket::start();
+        let mut import = bucket.command();
+        import
+            .args(["import", "--ingest", "-"])
+            .stdin(Stdio::piped());
+        let mut import = import.spawn().unwrap();
+        let mut stdin = import.stdin.take().unwrap();
+        for n in 0..20_000 {
+            writeln!(stdin, "{{\"_id\":\"{n:06}\",\"twice\":{}}}", 2 * n).unwrap();
+        }
+        drop(stdin);
+        assert!(import.wait().unwrap().success());
+        bucket
+    }
+
+    /// Removes the tables: what is read after that comes from the cache.
+    fn remove_tables(bucket: &Bucket) {
+        let server = &bucket.server;
+        let settings = S3Settings::new(server.bucket(), server.access_key(), server.secret_key());
+        let store = ObjectBlobs::s3(settings.endpoint(&server.endpoint()), "db").unwrap();
+        let tables = store.list("sst/").unwrap();
+        assert!(!tables.is_empty());
+        for table in tables {
+            store.delete(&table.name).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_one_process_read_the_next_one_has() {
+        let bucket = filled();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("cache");
+        let cached = |args: &[&str]| {
+            let mut command = bucket.command();
+            command.env("SILTSTONE_DISK_CACHE", &folder);
+            command.args(["--disk-cache-size", "100MiB"]).args(args);
+            Ran::of(command.output().unwrap())
+        };
+        cached(&["get", "000777"]).ok();
+        remove_tables(&bucket);
+        cached(&["get", "000777"]).ok().says("{\"twice\":1554}\n");
+        cached(&["get", "000778"]).ok();
+        bucket.run(&["get", "000777"]).fails(4, &["is not there"]);
+        cached(&["verify"]).fails(4, &["1 problem found"]);
+        let stats = cached(&["stats"]).ok();
+        assert!(stats.out.contains("  disk cache "), "{}", stats.out);
+        assert!(
+            stats.out.contains("of 100 MiB; pages: 0 found"),
+            "{}",
+            stats.out
+        );
+        let stats = cached(&["stats", "--json"]).ok();
+        assert!(
+            stats.out.contains("\"capacity_bytes\":104857600"),
+            "{}",
+            stats.out
+        );
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_a_note_and_no_error() {
+        let bucket = filled();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"in the way").unwrap();
+        let cached = ["--disk-cache", file.to_str().unwrap()];
+        let get = [&["get", "000777"], &cached[..]].concat();
+        bucket
+            .run(&get)
+            .ok()
+            .says("{\"twice\":1554}\n")
+            .notes(&["no disk cache:", "make the folder"]);
+        let ran = bucket.run(&[&get[..], &["--quiet"]].concat()).ok();
+        assert_eq!(ran.err, "");
+        bucket
+            .run(&[&get[..], &["--disk-cache-size", "1MiB"]].concat())
+            .fails(2, &["disk_cache", "give it 16777216 or more"]);
+    }
+}

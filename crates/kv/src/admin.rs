@@ -278,6 +278,7 @@ impl Core {
             open_snapshots: self.shared.held.count() as u64,
             open_transactions: self.transactions.count() as u64,
             open_feeds: self.feeds.lock().count() as u64,
+            disk_cache: self.shared.env.blobs.disk_cache(),
         }
     }
 }

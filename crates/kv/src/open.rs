@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, RwLock};
 use siltstone_storage::{
     Env, FolderLock, ManifestState, ManifestStore, PendingList, Pins, Probe, PutOutcome, Role,
-    Timestamp,
+    Timestamp, forget_standing,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,6 +52,7 @@ impl Core {
     ) -> Result<(Arc<Self>, OpenStats)> {
         options.check()?;
         default_keyspace.check()?;
+        let env = options.cached(env)?;
         let mut stats = OpenStats::default();
         let shared = Shared::new(env.clone(), options);
         let bucket = !env.blobs.can_append();
@@ -214,7 +215,11 @@ fn charge_bucket(shared: &Arc<Shared>, first: &mut dyn FnMut() -> DbState) -> Re
         let (floor, head) = (state.wal_floor, state.head);
         let mut recovered = replay_listed(ahead, env, floor, head, recovery, &mut replayed)?;
         if let Some(probe) = probe.take() {
-            probe.finish(blobs, &*env.rng)?;
+            let standing = probe.finish(blobs, &*env.rng)?;
+            // Of a database that was here before: this one must not be taken for it.
+            if standing == PutOutcome::Exists && manifest.current().number == 0 {
+                forget_standing(blobs)?;
+            }
         }
         let alone = recovered.epoch <= manifest.epoch();
         let charge = manifest.start_charge(ManifestState::taken_over);

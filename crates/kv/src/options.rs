@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::operator::MergeOperator;
 use serde::{Deserialize, Serialize};
+use siltstone_storage::{DiskCache, Env};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,9 @@ pub struct Options {
     /// takes it back and does it itself; one that no worker begins, after a third of that. Default
     /// 30 s; with 0 nothing is left to workers.
     pub worker_patience: Duration,
+    /// A folder on a local disk that keeps what was read from a bucket, over restarts; needs the feature
+    /// `disk-cache`. A database in a folder does not use it, nor does a worker. Default: none.
+    pub disk_cache: Option<DiskCache>,
     /// Idle time after which level 0 is merged down although it is small. Default 1 s.
     pub settle_after: Duration,
 }
@@ -89,6 +93,7 @@ impl Default for Options {
             transaction_idle: Duration::from_secs(60),
             max_feed_log_bytes: 1024 * MIB as u64,
             worker_patience: Duration::from_secs(30),
+            disk_cache: None,
             settle_after: Duration::from_secs(1),
         }
     }
@@ -121,6 +126,17 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// `env` with the disk cache in front of its store, where there is to be one.
+    pub(crate) fn cached(&self, env: Env) -> Result<Env> {
+        let Some(disk_cache) = &self.disk_cache else {
+            return Ok(env);
+        };
+        disk_cache.in_front_of(env).map_err(|error| Error::Setting {
+            setting: "disk_cache",
+            what: error.to_string(),
+        })
     }
 
     /// The size at which a memtable is sealed, within the budget.

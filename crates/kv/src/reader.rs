@@ -73,6 +73,7 @@ impl Reader {
     /// The store's: not found when there is no database, damage, permission to write a pin.
     pub fn open(env: Env, options: Options) -> Result<Self> {
         options.check()?;
+        let env = options.cached(env)?;
         let manifest = ManifestStore::open(env.clone(), Role::Reader, || {
             unreachable!("readers create nothing")
         })?;
@@ -187,6 +188,7 @@ impl Reader {
             open_snapshots: inner.shared.held.count() as u64,
             open_transactions: 0,
             open_feeds: 0,
+            disk_cache: inner.shared.env.blobs.disk_cache(),
         }
     }
 

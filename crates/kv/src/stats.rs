@@ -2,6 +2,7 @@
 
 use crate::types::{Commit, SegmentId};
 use serde::Serialize;
+use siltstone_storage::DiskCacheStats;
 use std::fmt;
 use std::time::Duration;
 
@@ -195,6 +196,8 @@ pub struct Stats {
     pub open_transactions: u64,
     /// Change feeds of the writer's process.
     pub open_feeds: u64,
+    /// The disk cache in front of the bucket; `None` where there is none.
+    pub disk_cache: Option<DiskCacheStats>,
 }
 
 impl Stats {
@@ -226,6 +229,9 @@ impl Stats {
         ] {
             metrics::gauge!(name).set(value as f64);
         }
+        if let Some(cache) = &self.disk_cache {
+            report_disk_cache(cache);
+        }
         for keyspace in &self.keyspaces {
             let label = [("keyspace", keyspace.name.clone())];
             metrics::gauge!("siltstone_blob_bytes", &label).set(keyspace.blob_bytes as f64);
@@ -241,6 +247,21 @@ impl Stats {
             }
         }
     }
+}
+
+fn report_disk_cache(cache: &DiskCacheStats) {
+    for (name, value) in [
+        ("siltstone_disk_cache_hits_total", cache.hits),
+        ("siltstone_disk_cache_misses_total", cache.misses),
+        ("siltstone_disk_cache_hit_bytes_total", cache.hit_bytes),
+        ("siltstone_disk_cache_written_total", cache.written),
+        ("siltstone_disk_cache_skipped_total", cache.skipped),
+        ("siltstone_disk_cache_dropped_total", cache.dropped),
+    ] {
+        metrics::counter!(name).absolute(value);
+    }
+    metrics::gauge!("siltstone_disk_cache_bytes").set(cache.disk_bytes as f64);
+    metrics::gauge!("siltstone_disk_cache_off").set(f64::from(u8::from(cache.off.is_some())));
 }
 
 /// Totals since the database was opened in this process.

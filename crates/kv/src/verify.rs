@@ -14,7 +14,7 @@ use crate::types::{Commit, SegmentId};
 use crate::wal::frame::Op;
 use crate::wal::recovery::{Replay, replay};
 use serde::Serialize;
-use siltstone_storage::{Env, Timestamp, Wait};
+use siltstone_storage::{Caching, Env, Timestamp, Wait};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -48,6 +48,7 @@ pub fn verify(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<VerifyReport> {
     let mut report = VerifyReport::default();
+    let env = &past_disk_cache(env);
     let cache = Arc::new(BlockCache::new(8 << 20));
     let live = state.tables.live();
     for (done, segment) in live.iter().enumerate() {
@@ -90,6 +91,15 @@ pub fn verify(
         Err(error) => report.problems.push(error.to_string()),
     }
     Ok(report)
+}
+
+/// What is checked is the store, not a copy of it on a local disk.
+fn past_disk_cache(env: &Env) -> Env {
+    let blobs = env.blobs.caching(Caching::Past);
+    Env {
+        blobs: blobs.unwrap_or_else(|| env.blobs.clone()),
+        ..env.clone()
+    }
 }
 
 struct Nothing;

@@ -20,7 +20,7 @@ use crate::store::{
 };
 use crate::verify::check_bytes;
 use bytes::Bytes;
-use siltstone_storage::{Blobs, Env, ManifestState, ManifestStore, Wait};
+use siltstone_storage::{Blobs, Caching, Env, ManifestState, ManifestStore, Wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ impl Ledger {
                 Err(error) if is_gone(&error) && attempts < ATTEMPTS => {}
                 redirects => {
                     return Ok(Held {
-                        blobs: store.env.blobs.clone(),
+                        blobs: past_disk_cache(&store.env.blobs),
                         redirects: redirects?,
                         state,
                         live: None,
@@ -103,6 +103,12 @@ fn read_redirects(blobs: &dyn Blobs, state: &State) -> Result<BTreeMap<u64, Byte
         Ok((file.number, bytes))
     };
     state.redirects.iter().map(read).collect()
+}
+
+/// What is checked and copied is the store, not a copy of it on a local disk.
+fn past_disk_cache(blobs: &Arc<dyn Blobs>) -> Arc<dyn Blobs> {
+    let past = blobs.caching(Caching::Past);
+    past.unwrap_or_else(|| blobs.clone())
 }
 
 fn scope(blobs: Arc<dyn Blobs>, name: &str) -> Result<Arc<dyn Blobs>> {
@@ -138,7 +144,7 @@ impl Held {
                 Err(error) if is_gone(&error) && attempts < ATTEMPTS => {}
                 redirects => {
                     return Ok(Some(Self {
-                        blobs: env.blobs.clone(),
+                        blobs: past_disk_cache(&env.blobs),
                         redirects: redirects?,
                         state,
                         live: Some(env),

@@ -26,6 +26,8 @@
 //! - [`Database::lists`]: collaborative lists and texts, stored with their history, that sync with
 //!   other copies; [`Lists::commit`]: their edits in a transaction with everything else
 //! - [`blocking::Database::ledgers`]: local-first ledgers of content-addressed, encrypted documents
+//! - [`Options::disk_cache`]: a folder on a local disk that keeps what was read from a bucket; in builds
+//!   with the feature `disk-cache`
 //! - [`Database::changes`]: every commit with what it wrote, as it happens
 //!
 //! [`Database`] is for asynchronous programs (Tokio), [`blocking::Database`] for all others; both
@@ -71,7 +73,9 @@ pub use siltstone_kv::{
 };
 pub use siltstone_ledger as ledger;
 pub use siltstone_list as list;
-pub use siltstone_storage::{Blobs, Env, Error as StorageError, StoreKind, Timestamp};
+pub use siltstone_storage::{
+    Blobs, DiskCache, DiskCacheStats, Env, Error as StorageError, StoreKind, Timestamp,
+};
 pub use siltstone_tree::{
     self as trees, Edit, Expect as TreeExpect, Filter, JsonPatch, Path, Pattern, Segment, ToPath,
     ToPattern, Value, WatchEvent, WatchFrom, parse_json_patch,

@@ -5,6 +5,7 @@
 //! thread, a simulated run is one thread, and a caller who must not wait says so with
 //! [`Wait::Never`] (`docs/decisions/0001-synchronous-core.md`).
 
+use crate::disk_cache::DiskCacheStats;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::fmt::Debug;
@@ -18,6 +19,17 @@ pub enum Wait {
     Allowed,
     /// Fail with [`Error::WouldBlock`] when the bytes are not in memory.
     Never,
+}
+
+/// How reads treat a cache in front of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caching {
+    /// Take what it has, and leave there what it has not.
+    Use,
+    /// Take what it has, and leave nothing: for reads that would push out what others read.
+    Spare,
+    /// Read the store itself, and put right what the cache has of it.
+    Past,
 }
 
 /// The kind of place a store is.
@@ -137,6 +149,16 @@ pub trait Blobs: Send + Sync + Debug {
     /// or a copy that the store makes by itself. False when that is not possible. The name is free.
     fn link(&self, _name: &str, _source: &Place) -> Result<bool> {
         Ok(false)
+    }
+
+    /// The same store with another way of reading, where there is a cache in front of it.
+    fn caching(&self, _how: Caching) -> Option<Arc<dyn Blobs>> {
+        None
+    }
+
+    /// What a cache in front of the store has done, where there is one.
+    fn disk_cache(&self) -> Option<DiskCacheStats> {
+        None
     }
 
     /// Makes a log that another process appended to durable as far as it goes.

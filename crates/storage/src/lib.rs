@@ -4,6 +4,7 @@
 //!   [`MemBlobs`] memory that knows what a crash would lose.
 //! - [`FaultyBlobs`]: any of them, failing by seed or stopping at the n-th call.
 //! - [`probe_put_if_absent`]: refuses a store on which two creations of one name both succeed.
+//! - [`DiskCache`]: a folder of bounded size in front of a bucket; needs the feature `disk-cache`.
 //! - [`Env`]: clock, random numbers and blobs, so that a whole database runs under a seeded
 //!   simulation.
 //! - [`SegmentLog`]: the pure decision core: append, capture, replace, resolve, retire.
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod blobs;
+mod disk_cache;
 mod env;
 mod error;
 mod faulty;
@@ -27,9 +29,10 @@ mod probe;
 mod segment_log;
 
 pub use blobs::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, PendingList, PendingPut, PendingRead, Place,
-    PutOutcome, StoreKind, Wait,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Caching, PendingList, PendingPut,
+    PendingRead, Place, PutOutcome, StoreKind, Wait,
 };
+pub use disk_cache::{DiskCache, DiskCacheStats};
 pub use env::{Clock, Env, ManualClock, Rng, SeededRng, SystemClock, SystemRng, Timestamp};
 pub use error::{Error, Result};
 pub use faulty::{Call, CallKind, FaultPlan, FaultyBlobs, Injected};
@@ -41,5 +44,5 @@ pub use memory::MemBlobs;
 #[cfg(feature = "bucket")]
 pub use object::{AzureSettings, GcsSettings, MAX_CONDITIONAL_BYTES, ObjectBlobs, S3Settings};
 pub use pins::{PinInfo, ReaderPins};
-pub use probe::{Probe, probe_put_if_absent};
+pub use probe::{Probe, forget_standing, probe_put_if_absent};
 pub use segment_log::{Capture, Pins, ReplaceError, Segment, SegmentLog};

@@ -12,6 +12,7 @@ pub(crate) mod charge;
 use crate::blobs::{BlobMeta, PutOutcome, StoreKind};
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::probe::forget_standing;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 
@@ -157,6 +158,8 @@ impl<S: ManifestState> ManifestStore<S> {
     /// # Errors
     /// The store's, and what is wrong with a manifest that is there.
     pub fn publish(env: Env, epoch: u64, state: S) -> Result<()> {
+        // What is made here must not be taken for what was here before.
+        forget_standing(&*env.blobs)?;
         let store = Self::open(env, Role::Writer, || state.clone())?;
         loop {
             let base = store.current();

@@ -19,8 +19,18 @@ pub fn probe_put_if_absent(blobs: &dyn Blobs, rng: &dyn Rng) -> Result<()> {
     deleted
 }
 
-/// A blob that stays: whoever honours the condition refuses to create it once more.
-const STANDING: &str = "probe/standing";
+/// A blob that stays: whoever honours the condition refuses to create it once more. Its bytes are random
+/// and never rewritten, so they also tell a database from one that was at its place before.
+pub(crate) const STANDING: &str = "probe/standing";
+
+/// Deletes what an earlier database left standing at a place where one is made, so that the two can be
+/// told apart.
+///
+/// # Errors
+/// As [`Blobs::delete`].
+pub fn forget_standing(blobs: &dyn Blobs) -> Result<()> {
+    blobs.delete(STANDING)
+}
 
 /// The same question, asked while something else is under way, and answered by one request once it
 /// has been answered before.
@@ -35,15 +45,17 @@ impl Probe {
     }
 
     /// Waits for the answer. A refusal proves that the condition holds; a creation proves nothing, and
-    /// is followed by [`probe_put_if_absent`].
+    /// is followed by [`probe_put_if_absent`]. Answers whether the blob that stays was created now, or
+    /// stood there from an earlier opening.
     ///
     /// # Errors
     /// As [`probe_put_if_absent`].
-    pub fn finish(self, blobs: &dyn Blobs, rng: &dyn Rng) -> Result<()> {
-        match self.0.wait()? {
-            PutOutcome::Exists => Ok(()),
-            PutOutcome::Created => probe_put_if_absent(blobs, rng),
+    pub fn finish(self, blobs: &dyn Blobs, rng: &dyn Rng) -> Result<PutOutcome> {
+        let outcome = self.0.wait()?;
+        if outcome == PutOutcome::Created {
+            probe_put_if_absent(blobs, rng)?;
         }
+        Ok(outcome)
     }
 }
 

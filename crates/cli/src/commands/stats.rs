@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::units::{bytes, count, parse_duration, plural};
 use clap::Args;
 use siltstone::blocking::{Reader, Snapshot};
-use siltstone::{KeyspaceStats, LevelStats, Read, Stats};
+use siltstone::{DiskCacheStats, KeyspaceStats, LevelStats, Read, Stats};
 use siltstone_kv::{DbState, Work};
 use siltstone_storage::{Blobs, ReaderPins};
 use std::time::Duration;
@@ -183,6 +183,11 @@ fn header(
         bytes(stats.cache_capacity),
         bytes(stats.pinned_bytes),
     ))?;
+    if let Some(cache) = &stats.disk_cache {
+        session
+            .out
+            .line(format_args!("  disk cache {}", disk_cache(cache)))?;
+    }
     let now = stats.retired_tables;
     session.out.line(format_args!(
         "  held       {}, {} waiting for readers",
@@ -211,6 +216,26 @@ fn header(
 fn begun(work: &Work) -> usize {
     let claimed = work.jobs.iter().filter(|job| job.claim.is_some());
     claimed.count()
+}
+
+/// What the disk cache holds, and what it did since this command began.
+fn disk_cache(cache: &DiskCacheStats) -> String {
+    if let Some(why) = &cache.off {
+        return format!("off: {why}");
+    }
+    let rare = |n, what| match n {
+        0 => String::new(),
+        n => format!(", {} {what}", count(n)),
+    };
+    format!(
+        "{} of {}; pages: {} found, {} not{}{}",
+        bytes(cache.disk_bytes),
+        bytes(cache.capacity_bytes),
+        count(cache.hits),
+        count(cache.misses),
+        rare(cache.skipped, "not kept"),
+        rare(cache.dropped, "dropped"),
+    )
 }
 
 /// Processes that follow the changes beside the writer: their pins hold log.
@@ -421,6 +446,7 @@ fn objects(
         .field("cache_bytes", &stats.cache_bytes)
         .field("cache_capacity", &stats.cache_capacity)
         .field("pinned_bytes", &stats.pinned_bytes)
+        .field("disk_cache", &stats.disk_cache)
         .field("retired_tables", &stats.retired_tables)
         .field("feeds", &feeds)
         .field("keep_log", &state.keep_log)

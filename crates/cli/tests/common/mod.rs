@@ -11,6 +11,8 @@ pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
     for name in [
         "SILTSTONE_DB",
+        "SILTSTONE_DISK_CACHE",
+        "SILTSTONE_DISK_CACHE_SIZE",
         "NO_COLOR",
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",

@@ -1,14 +1,16 @@
 //! Copies segments from one store to another.
 
 use crate::error::Result;
-use siltstone_storage::{Blobs, Wait};
+use siltstone_storage::{Blobs, Caching, Wait};
 
 /// Bytes copied in one piece.
 const PIECE: usize = 1 << 20;
 
 /// Copies a blob piece by piece. Answers its size.
 pub(crate) fn copy(from: &dyn Blobs, source: &str, to: &dyn Blobs, name: &str) -> Result<u64> {
-    let reader = from.open(source)?;
+    // What is copied is not what others read next.
+    let sparing = from.caching(Caching::Spare);
+    let reader = sparing.as_deref().unwrap_or(from).open(source)?;
     let mut writer = to.create(name)?;
     let size = reader.size();
     let mut at = 0;

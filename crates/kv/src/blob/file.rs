@@ -8,7 +8,7 @@ use crate::sst::frame::{self, Sealer};
 use crate::types::SegmentId;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use siltstone_storage::{BlobReader, BlobWriter, Blobs, Error as StorageError, Wait};
+use siltstone_storage::{BlobReader, BlobWriter, Blobs, Caching, Error as StorageError, Wait};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -120,7 +120,14 @@ impl BlobFiles {
             return Err(Error::corrupt(name, pointer.at, "a pointer past its end"));
         }
         let framed = reader.read(pointer.at, pointer.len, wait)?;
-        frame::open(framed).map_err(|what| Error::corrupt(name, pointer.at, what))
+        let damaged = |what| Error::corrupt(name.clone(), pointer.at, what);
+        frame::open(framed).map_err(damaged).or_else(|damage| {
+            // A cache of the store may have kept what was damaged on its way there.
+            let past = blobs.caching(Caching::Past).ok_or(damage)?;
+            let reader = past.open_sized(&name, reader.size())?;
+            let framed = reader.read(pointer.at, pointer.len, wait)?;
+            frame::open(framed).map_err(damaged)
+        })
     }
 
     fn reader(&self, blobs: &dyn Blobs, id: SegmentId) -> Result<Arc<dyn BlobReader>> {

@@ -12,7 +12,7 @@ use crate::sst::frame;
 use crate::sst::writer::Handle;
 use crate::types::{Commit, SegmentId};
 use parking_lot::Mutex;
-use siltstone_storage::{BlobReader, Blobs, PendingRead, Wait};
+use siltstone_storage::{BlobReader, Blobs, Caching, PendingRead, Wait};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -284,10 +284,30 @@ impl Table {
     /// Reads a block past the cache.
     pub(crate) fn read_block(&self, handle: Handle, wait: Wait) -> Result<Block> {
         let framed = self.reader()?.read(handle.at, handle.len, wait);
-        self.unpack(handle, framed.map_err(|error| self.explain(error.into()))?)
+        let framed = framed.map_err(|error| self.explain(error.into()))?;
+        self.decode(handle, framed, wait)
     }
 
-    pub(super) fn unpack(&self, handle: Handle, framed: bytes::Bytes) -> Result<Block> {
+    /// The block that was read. One that is damaged is read once more past a cache of the store, which
+    /// may have kept what was damaged on its way there.
+    pub(super) fn decode(&self, handle: Handle, framed: bytes::Bytes, wait: Wait) -> Result<Block> {
+        self.unpack(handle, framed).or_else(|damage| {
+            let reader = self.reader_past(damage)?;
+            let framed = reader.read(handle.at, handle.len, wait);
+            self.unpack(handle, framed.map_err(|error| self.explain(error.into()))?)
+        })
+    }
+
+    /// Reads of the store itself; `damage` when there is nothing in front of it.
+    #[cold]
+    fn reader_past(&self, damage: Error) -> Result<Arc<dyn BlobReader>> {
+        match self.blobs.caching(Caching::Past) {
+            Some(blobs) => self.open_in(&*blobs),
+            None => Err(damage),
+        }
+    }
+
+    fn unpack(&self, handle: Handle, framed: bytes::Bytes) -> Result<Block> {
         let damaged = |what: &str| Error::corrupt(self.id.blob(), handle.at, what);
         let raw = frame::open(framed).map_err(damaged)?;
         let block = Block::parse(raw).map_err(damaged)?;
@@ -310,7 +330,12 @@ impl Table {
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
-        let opened = self.blobs.open_sized(&self.id.blob(), self.meta.bytes);
+        let reader = self.open_in(&*self.blobs)?;
+        Ok(self.reader.get_or_init(|| reader))
+    }
+
+    fn open_in(&self, blobs: &dyn Blobs) -> Result<Arc<dyn BlobReader>> {
+        let opened = blobs.open_sized(&self.id.blob(), self.meta.bytes);
         let reader = opened.map_err(|error| self.explain(error.into()))?;
         if reader.size() != self.meta.bytes {
             let what = format!(
@@ -320,7 +345,15 @@ impl Table {
             );
             return Err(Error::corrupt(self.id.blob(), reader.size(), what));
         }
-        Ok(self.reader.get_or_init(|| reader))
+        Ok(reader)
+    }
+
+    /// Reads that go on through the table and leave nothing in a cache of the store.
+    pub(super) fn sparing_reader(&self) -> Result<Arc<dyn BlobReader>> {
+        match self.blobs.caching(Caching::Spare) {
+            Some(blobs) => self.open_in(&*blobs),
+            None => self.reader().cloned(),
+        }
     }
 
     /// A table that is not there is damage.
@@ -418,9 +451,27 @@ impl Table {
         Ok((at, read.map_err(|error| self.explain(error.into()))?))
     }
 
+    /// As blocks are, it is read once more past a cache of the store when it is damaged.
     fn read_tail(&self, name: &str, with_parts: bool, wait: Wait) -> Result<Tail> {
-        let reader = self.reader()?;
-        let (tail_at, tail) = self.tail_at_once(wait)?;
+        let at_once = self.tail_at_once(wait)?;
+        let decoded = self.decode_tail(name, self.reader()?, at_once, with_parts, wait);
+        decoded.or_else(|damage| {
+            let reader = self.reader_past(damage)?;
+            let (at, len) = self.tail_span();
+            let read = reader.read(at, len, wait);
+            let at_once = (at, read.map_err(|error| self.explain(error.into()))?);
+            self.decode_tail(name, &reader, at_once, with_parts, wait)
+        })
+    }
+
+    fn decode_tail(
+        &self,
+        name: &str,
+        reader: &Arc<dyn BlobReader>,
+        (tail_at, tail): (u64, bytes::Bytes),
+        with_parts: bool,
+        wait: Wait,
+    ) -> Result<Tail> {
         let fetch = |from: u64, len: usize| -> Result<bytes::Bytes> {
             let offset = from.checked_sub(tail_at).map(|offset| offset as usize);
             let end = offset.and_then(|offset| offset.checked_add(len));

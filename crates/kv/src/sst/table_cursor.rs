@@ -118,7 +118,7 @@ impl TableCursor {
         }
         let framed = self.ahead()?.read(handle, direction, wait);
         let framed = framed.map_err(|error| self.table.explain(error))?;
-        self.table.unpack(handle, framed)
+        self.table.decode(handle, framed, wait)
     }
 
     /// In a bucket, starts to read the block that a seek to (`key`, `commit`) will want.
@@ -141,7 +141,11 @@ impl TableCursor {
     fn ahead(&mut self) -> Result<&mut Ahead> {
         if self.ahead.is_none() {
             let table = &self.table;
-            let (reader, cache) = (table.reader()?.clone(), table.cache.clone());
+            let reader = match self.state.fill_cache {
+                true => table.reader()?.clone(),
+                false => table.sparing_reader()?,
+            };
+            let cache = table.cache.clone();
             let ahead = Ahead::new(reader, cache, table.id.blob(), table.meta.index_at);
             self.ahead = Some(Box::new(ahead));
         }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
-use siltstone_storage::{BlobReader, Blobs, Wait};
+use siltstone_storage::{BlobReader, Blobs, Caching, Wait};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -475,7 +475,8 @@ impl Cars {
             Location::Journal { number, offset } => (journal_name(number), offset),
             Location::Away => return self.read_bytes(car, 0, car.meta.bytes as usize),
         };
-        let file = self.blobs.open(&name)?;
+        let past = self.blobs.caching(Caching::Past);
+        let file = past.as_ref().unwrap_or(&self.blobs).open(&name)?;
         if car.meta.location == Location::File && file.size() != car.meta.bytes {
             return Err(Error::corrupt(
                 format!("CAR {}", car.id),

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use siltstone_storage::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Error, PendingPut, Place, PutOutcome,
-    Result, StoreKind,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Caching, Error, PendingPut, Place,
+    PutOutcome, Result, StoreKind,
 };
 use std::sync::Arc;
 
@@ -95,6 +95,12 @@ impl Blobs for ScopedBlobs {
 
     fn link(&self, name: &str, source: &Place) -> Result<bool> {
         self.inner.link(&self.name(name)?, source)
+    }
+
+    fn caching(&self, how: Caching) -> Option<Arc<dyn Blobs>> {
+        let inner = self.inner.caching(how)?;
+        let prefix = self.prefix.clone();
+        Some(Arc::new(Self { inner, prefix }))
     }
 
     fn sync(&self, name: &str) -> Result<()> {

@@ -30,6 +30,8 @@ const CHILD_LIMIT: Duration = Duration::from_secs(1800);
 /// Every database, ours first, then the one that the goals are about.
 const ENGINES: &[&str] = &[
     "siltstone",
+    #[cfg(feature = "disk-cache")]
+    "siltstone-disk-cache",
     #[cfg(feature = "slatedb")]
     "slatedb",
     #[cfg(feature = "slatedb")]
@@ -133,13 +135,13 @@ fn one(options: &Options, engine: &str) -> Result<Vec<Row>> {
     let dir = options
         .dir
         .join(format!("bucket-bench-{}", std::process::id()));
-    let rows = in_bucket(options, engine, &dir);
+    let rows = in_bucket(options, engine, &dir.join("bucket"), &dir.join("cache"));
     std::fs::remove_dir_all(&dir)
         .map_err(|source| Error::io(format!("remove {}", dir.display()), source))?;
     rows
 }
 
-fn in_bucket(options: &Options, engine: &str, dir: &Path) -> Result<Vec<Row>> {
+fn in_bucket(options: &Options, engine: &str, dir: &Path, cache: &Path) -> Result<Vec<Row>> {
     std::fs::create_dir_all(dir)
         .map_err(|source| Error::io(format!("create {}", dir.display()), source))?;
     let server = Server::start(dir)?;
@@ -151,7 +153,9 @@ fn in_bucket(options: &Options, engine: &str, dir: &Path) -> Result<Vec<Row>> {
         seconds: options.seconds,
         idle_seconds: options.idle_seconds,
     };
+    let cache = cache.display().to_string();
     let environment = [
+        (siltstone::CACHE, cache.as_str()),
         ("AWS_ENDPOINT_URL", job.place.endpoint.as_str()),
         ("AWS_ACCESS_KEY_ID", job.place.access_key.as_str()),
         ("AWS_SECRET_ACCESS_KEY", job.place.secret_key.as_str()),
@@ -191,8 +195,13 @@ pub(crate) fn run_job(job: &str) -> Result<()> {
             let rows = runtime.block_on(work::run::<slatedb::SlateDb<100>>(&job));
             ("slatedb-100ms", rows)
         }
+        #[cfg(feature = "disk-cache")]
+        "siltstone-disk-cache" => {
+            let rows = runtime.block_on(work::run::<siltstone::Siltstone<true>>(&job));
+            ("siltstone-disk-cache", rows)
+        }
         _ => {
-            let rows = runtime.block_on(work::run::<siltstone::Siltstone>(&job));
+            let rows = runtime.block_on(work::run::<siltstone::Siltstone<false>>(&job));
             ("siltstone", rows)
         }
     };

@@ -1,20 +1,34 @@
-//! Siltstone in a bucket: its default settings, through the asynchronous front door.
+//! Siltstone in a bucket: its default settings, through the asynchronous front door; with a cache on a
+//! local disk, or without.
 
-use siltstone::{Database, Durability, KeyspaceOptions, Options};
+use siltstone::{Database, DiskCache, Durability, KeyspaceOptions, Options};
 
 use crate::bucket::engine::BucketEngine;
 use crate::bucket::server::Place;
 use crate::data;
 use crate::engine::Result;
 
-/// An open Siltstone database.
-pub(crate) struct Siltstone(Database);
+/// The variable with the folder for the disk cache.
+pub(super) const CACHE: &str = "SILTSTONE_BENCH_DISK_CACHE";
+/// Larger than any database here, in bytes.
+const CACHE_BYTES: u64 = 4 << 30;
 
-impl BucketEngine for Siltstone {
+/// An open Siltstone database.
+pub(crate) struct Siltstone<const CACHED: bool>(Database);
+
+impl<const CACHED: bool> BucketEngine for Siltstone<CACHED> {
     async fn open(place: &Place, prefix: &str) -> Result<Self> {
         // Endpoint and credentials are in the environment of this process.
         let url = format!("s3://{}/{prefix}", place.bucket);
-        let opened = Database::open_with(&url, Options::default(), KeyspaceOptions::default());
+        let folder = std::env::var_os(CACHE).filter(|_| CACHED);
+        let options = Options {
+            disk_cache: folder.map(|folder| DiskCache {
+                folder: folder.into(),
+                bytes: CACHE_BYTES,
+            }),
+            ..Options::default()
+        };
+        let opened = Database::open_with(&url, options, KeyspaceOptions::default());
         Ok(Self(opened.await?))
     }
 

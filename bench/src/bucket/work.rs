@@ -402,6 +402,27 @@ impl Bench<'_> {
         }
     }
 
+    /// The gets of [`Bench::cold_gets`] once more, by a handle that has read nothing yet.
+    async fn gets_again<E: BucketEngine>(&mut self) -> Result<()> {
+        let mut opens = Latencies::start();
+        let engine = self.open_loaded::<E>(&mut opens, &mut Vec::new()).await?;
+        self.control.start_over()?;
+        let mut latencies = Latencies::start();
+        for number in 0..COLD_GETS {
+            latencies.skip();
+            self.get(&engine, 1_000 + number * 997).await?;
+            latencies.lap();
+        }
+        let requests = self.control.requests()?;
+        let what = "the same gets after opening again";
+        let each = requests.all() as f64 / COLD_GETS as f64;
+        self.timed(what, "requests", each, "", Goal::None, &latencies);
+        let (p50, open) = (latencies.quantile_us(0.5), opens.quantile_us(0.5));
+        self.row(what, "p50", ms(p50), "ms", Goal::None);
+        self.row(what, "opening before", ms(open), "ms", Goal::None);
+        engine.close().await
+    }
+
     /// Gets with indexes and filters in memory and blocks not; then the same handle idle.
     async fn cold_gets<E: BucketEngine>(&mut self) -> Result<()> {
         let engine = E::open(&self.job.place, "loaded").await?;
@@ -429,7 +450,8 @@ impl Bench<'_> {
         let requests = self.control.requests()?.all() as f64;
         let a_minute = requests / watched.as_secs_f64() * 60.0;
         self.row("idle", "requests a minute", a_minute, "", Goal::AtMost(1.0));
-        engine.close().await
+        engine.close().await?;
+        self.gets_again::<E>().await
     }
 }
 

@@ -201,15 +201,23 @@ fn header(
             bytes(state.keep_log),
         ))?;
     }
-    if !state.work.workers.is_empty() || !state.work.jobs.is_empty() {
-        session.out.line(format_args!(
-            "  compaction {} known, {} offered, {} begun",
-            plural(state.work.workers.len() as u64, "worker", "workers"),
-            plural(state.work.jobs.len() as u64, "compaction", "compactions"),
-            begun(&state.work),
-        ))?;
+    if let Some(workers) = workers(&state.work) {
+        session.out.line(format_args!("  compaction {workers}"))?;
     }
     Ok(())
+}
+
+/// The workers, and what they are offered; nothing when there is neither.
+fn workers(work: &Work) -> Option<String> {
+    let (workers, jobs) = (work.workers.len() as u64, work.jobs.len() as u64);
+    (workers > 0 || jobs > 0).then(|| {
+        format!(
+            "{} known, {} offered, {} begun",
+            plural(workers, "worker", "workers"),
+            plural(jobs, "compaction", "compactions"),
+            begun(work),
+        )
+    })
 }
 
 /// Compactions that a worker has claimed.
@@ -465,4 +473,19 @@ fn objects(
         session.out.object(object)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use siltstone_kv::Worker;
+
+    #[test]
+    fn workers_are_shown_when_there_are_some() {
+        let mut work = Work::default();
+        assert_eq!(workers(&work), None);
+        work.workers.push(Worker { id: 7, beat: 1 });
+        let line = "1 worker known, 0 compactions offered, 0 begun";
+        assert_eq!(workers(&work).as_deref(), Some(line));
+    }
 }

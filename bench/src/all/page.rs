@@ -135,8 +135,8 @@ fn read(path: &Path) -> Result<Option<Vec<Value>>> {
 fn head() -> String {
     let mut text = String::from(
         "# Benchmarks\n\n\
-         Written by `siltstone-bench all`; do not edit. Each table is one run on one machine, so its rows can be compared with each other and not \
-         with other tables or other machines. `bench/README.md` says what every workload does and how each engine is set up. Again:\n\n\
+         Written by `siltstone-bench all`; do not edit. The rows of one workload are of one run: they can be compared with each other, and not \
+         with other rows or other machines. `bench/README.md` says what every workload does and how each engine is set up. Again:\n\n\
          ```sh\n\
          cargo run --release -p siltstone-bench --features peers -- all\n\
          cargo run --release -p siltstone-bench --features peers -- all --only kv,list\n\

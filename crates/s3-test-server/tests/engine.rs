@@ -187,7 +187,7 @@ fn a_following_reader_sees_every_commit_in_order() {
 #[test]
 fn writes_through_refusals_resets_delays_and_lost_answers_are_there_once() {
     const WRITERS: u64 = 8;
-    const EACH: u64 = 25;
+    const EACH: u64 = 40;
     let bucket = Bucket::new();
     let mut acknowledged = BTreeMap::new();
     let faults = bucket.server.faults();
@@ -234,7 +234,7 @@ fn writes_through_refusals_resets_delays_and_lost_answers_are_there_once() {
         assert!(kv.verify(|_, _| {}).unwrap().problems.is_empty());
         kv.close().unwrap();
     }
-    assert!(faults.met() > 100, "{}", faults.met());
+    assert!(faults.met() > 60, "{}", faults.met());
     assert!(acknowledged.len() as u64 > WRITERS * EACH);
 }
 

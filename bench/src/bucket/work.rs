@@ -402,18 +402,24 @@ impl Bench<'_> {
         }
     }
 
-    /// The gets of [`Bench::cold_gets`] once more, by a handle that has read nothing yet.
-    async fn gets_again<E: BucketEngine>(&mut self) -> Result<()> {
-        let mut opens = Latencies::start();
-        let engine = self.open_loaded::<E>(&mut opens, &mut Vec::new()).await?;
+    /// Gets of keys from all over.
+    async fn spread_gets<E: BucketEngine>(&mut self, engine: &E) -> Result<(Latencies, Requests)> {
         self.control.start_over()?;
         let mut latencies = Latencies::start();
         for number in 0..COLD_GETS {
             latencies.skip();
-            self.get(&engine, 1_000 + number * 997).await?;
+            self.get(engine, 1_000 + number * 997).await?;
             latencies.lap();
         }
         let requests = self.control.requests()?;
+        Ok((latencies, requests))
+    }
+
+    /// The gets of [`Bench::cold_gets`] once more, by a handle that has read nothing yet.
+    async fn gets_again<E: BucketEngine>(&mut self) -> Result<()> {
+        let mut opens = Latencies::start();
+        let engine = self.open_loaded::<E>(&mut opens, &mut Vec::new()).await?;
+        let (latencies, requests) = self.spread_gets(&engine).await?;
         let what = "the same gets after opening again";
         let each = requests.all() as f64 / COLD_GETS as f64;
         self.timed(what, "requests", each, "", Goal::None, &latencies);
@@ -431,14 +437,7 @@ impl Bench<'_> {
             self.get(&engine, number * 7_919).await?;
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
-        self.control.start_over()?;
-        let mut latencies = Latencies::start();
-        for number in 0..COLD_GETS {
-            latencies.skip();
-            self.get(&engine, 1_000 + number * 997).await?;
-            latencies.lap();
-        }
-        let requests = self.control.requests()?;
+        let (latencies, requests) = self.spread_gets(&engine).await?;
         let what = "a cold get, index and filter cached";
         let each = requests.all() as f64 / COLD_GETS as f64;
         self.timed(what, "requests", each, "", Goal::AtMost(1.0), &latencies);

@@ -192,11 +192,16 @@ mod disk_cache {
         bucket
     }
 
-    /// Removes the tables: what is read after that comes from the cache.
-    fn remove_tables(bucket: &Bucket) {
+    /// The database without the command.
+    fn store(bucket: &Bucket) -> ObjectBlobs {
         let server = &bucket.server;
         let settings = S3Settings::new(server.bucket(), server.access_key(), server.secret_key());
-        let store = ObjectBlobs::s3(settings.endpoint(&server.endpoint()), "db").unwrap();
+        ObjectBlobs::s3(settings.endpoint(&server.endpoint()), "db").unwrap()
+    }
+
+    /// Removes the tables: what is read after that comes from the cache.
+    fn remove_tables(bucket: &Bucket) {
+        let store = store(bucket);
         let tables = store.list("sst/").unwrap();
         assert!(!tables.is_empty());
         for table in tables {
@@ -234,6 +239,38 @@ mod disk_cache {
             "{}",
             stats.out
         );
+    }
+
+    #[test]
+    fn a_ledger_is_read_from_the_cache_and_checked_past_it() {
+        let bucket = Bucket::start();
+        let dir = tempfile::tempdir().unwrap();
+        let cached = |args: &[&str]| {
+            let mut command = bucket.command();
+            command.env("SILTSTONE_DISK_CACHE", dir.path()).args(args);
+            Ran::of(command.output().unwrap())
+        };
+        bucket.run(&["init"]).ok();
+        bucket.run(&["ledger", "new", "notes"]).ok();
+        for id in ["clay", "sand"] {
+            let put = ["ledger", "put", "notes", id, "{\"grain\": 0.2}"];
+            bucket.run(&put).ok();
+        }
+        bucket.run(&["ledger", "compact", "notes"]).ok();
+        let whole = cached(&["ledger", "all", "notes"]).ok().out;
+        cached(&["ledger", "verify", "notes"]).ok();
+        // A byte of the bucket's changes; the cache has it as it was.
+        let store = store(&bucket);
+        let archives = store.list("ledger/notes/car/").unwrap();
+        assert_eq!(archives.len(), 1, "{archives:?}");
+        let mut bytes = store.get(&archives[0].name).unwrap().to_vec();
+        for at in (60..bytes.len()).step_by(7) {
+            bytes[at] ^= 1;
+        }
+        store.put(&archives[0].name, &bytes).unwrap();
+        bucket.run(&["ledger", "all", "notes"]).fails(4, &["hash"]);
+        cached(&["ledger", "all", "notes"]).ok().says(&whole);
+        cached(&["ledger", "verify", "notes"]).fails(4, &["problem"]);
     }
 
     #[test]

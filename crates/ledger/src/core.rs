@@ -1,7 +1,7 @@
 //! The inside of an open ledger, shared by its handles, its snapshots and its thread.
 
 use crate::background::Signals;
-use crate::block::Cid;
+use crate::block::{Blocks, Cid};
 use crate::clock::Event;
 use crate::error::{Error, Result};
 use crate::remote::Remotes;
@@ -27,6 +27,17 @@ impl View {
             heads,
             event,
             unreadable: None,
+        }
+    }
+
+    /// What a store's state with these heads shows. A head that cannot be read is told to who reads.
+    pub(crate) fn of(store: &Store, heads: Vec<Cid>) -> Self {
+        match heads.first().map(|head| store.event(head)).transpose() {
+            Ok(event) => Self::new(heads, event),
+            Err(error) => Self {
+                unreadable: Some(error),
+                ..Self::new(heads, None)
+            },
         }
     }
 

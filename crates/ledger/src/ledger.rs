@@ -2,7 +2,7 @@
 //! returns once it is durable.
 
 use crate::background;
-use crate::block::{Block, Blocks, Cid};
+use crate::block::{Block, Cid};
 use crate::changes::{Changes, Clock, Since};
 use crate::compaction::{Compaction, CompactionReport, Strategy};
 use crate::core::{Core, View};
@@ -105,15 +105,7 @@ impl Ledger {
                 log.state.notes.get(AUTHOR).cloned(),
             )
         };
-        let view = match heads.first().map(|head| store.event(head)) {
-            Some(Ok(event)) => View::new(heads, Some(event)),
-            None => View::new(heads, None),
-            Some(Err(error)) => View {
-                heads,
-                event: None,
-                unreadable: Some(error),
-            },
-        };
+        let view = View::of(&store, heads);
         let fresh = || store.env.rng.next().to_be_bytes().to_vec();
         let author = given.or_else(|| kept.clone()).unwrap_or_else(fresh);
         let core = Core::new(store, author.clone(), view);

@@ -2,14 +2,13 @@
 //! follows its writer, at most [`Options::reader_staleness`] behind; what it reads is pinned, so that
 //! neither compaction nor sweeping deletes it; it writes nothing but that pin.
 
-use crate::block::Blocks;
 use crate::changes::Clock;
 use crate::core::{Core, View};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ledger::Ledger;
 use crate::names::check_name;
 use crate::options::Options;
-use crate::store::{Found, ScopedBlobs, Store};
+use crate::store::{Found, ScopedBlobs, Store, outrun};
 use siltstone_storage::{Env, LocalBlobs};
 use std::path::Path;
 use std::sync::Arc;
@@ -101,9 +100,7 @@ impl Core {
                 return self.show(found);
             }
         }
-        Err(Error::Stale {
-            what: "the reader could not keep up with its writer".into(),
-        })
+        Err(outrun())
     }
 
     fn show(&self, found: Found) -> Result<()> {
@@ -112,15 +109,7 @@ impl Core {
         };
         self.store.list_cars(&found)?;
         let heads = found.state.heads.clone();
-        let view = match heads.first().map(|head| self.store.event(head)) {
-            Some(Ok(event)) => View::new(heads, Some(event)),
-            None => View::new(heads, None),
-            Some(Err(error)) => View {
-                heads,
-                event: None,
-                unreadable: Some(error),
-            },
-        };
+        let view = View::of(&self.store, heads);
         let view = Arc::new(view);
         self.store
             .move_to(follower, found, || *self.view.write() = view);

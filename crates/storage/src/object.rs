@@ -421,7 +421,10 @@ impl Blobs for ObjectBlobs {
     }
 
     fn delete_all(&self, names: &[String]) -> Result<()> {
-        let paths = names.iter().map(|name| self.path(name));
+        let paths = names.iter().map(|name| {
+            check_name(name)?;
+            self.path(name)
+        });
         let paths: Vec<Path> = paths.collect::<Result<_>>()?;
         let Some(first) = names.first() else {
             return Ok(());
@@ -550,7 +553,10 @@ mod tests {
         store.delete_all(&names).unwrap();
         store.delete_all(&[]).unwrap();
         assert_eq!(root.list("").unwrap().len(), 1, "also where some are gone");
-        assert!(store.delete_all(&["../up".into()]).is_err());
+        for wrong in ["../up", ""] {
+            assert!(store.delete_all(&["c".into(), wrong.into()]).is_err());
+            assert_eq!(store.get("c").unwrap(), &b"stays"[..]);
+        }
         assert!(ObjectBlobs::new(memory, "../up", "memory").is_err());
     }
 

@@ -157,6 +157,13 @@ impl Follower {
     }
 }
 
+/// What a reader is told whose writer is too quick.
+pub(crate) fn outrun() -> Error {
+    Error::Stale {
+        what: "the reader could not keep up with its writer".into(),
+    }
+}
+
 /// What a reader is told that stood still.
 pub(crate) fn lapsed(lease: Duration) -> Error {
     Error::Stale {
@@ -224,7 +231,12 @@ impl Store {
             match apply_journal(&self.env, base) {
                 // Nothing new may also mean that the journal went with a newer manifest.
                 Ok(replayed)
-                    if replayed.edits == 0 && self.manifest.refresh()?.number != newest.number => {}
+                    if replayed.edits == 0 && self.manifest.refresh()?.number != newest.number =>
+                {
+                    if attempt == REPLAY_ATTEMPTS {
+                        return Err(outrun());
+                    }
+                }
                 Ok(replayed) => {
                     let mut state = replayed.state;
                     // What looks torn is what the writer is writing right now.

@@ -28,7 +28,7 @@ pub use car_ref::{CarId, CarMeta, Location};
 pub(crate) use car_ref::{car_name, car_of_name, tail_name};
 pub(crate) use cars::{Cars, OpenCar, Origin, RAW_CID, check_framed, check_index, index_codec};
 pub(crate) use core::{Here, NewCar, Store, pack};
-pub(crate) use follow::{Found, lapsed};
+pub(crate) use follow::{Found, lapsed, outrun};
 pub use journal::Position;
 pub(crate) use journal::frame::checksum;
 pub(crate) use journal::{Journal, journal_name};

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use siltstone_storage::{
-    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Error, Place, PutOutcome, Result, StoreKind,
+    Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Caching, Error, Place, PutOutcome, Result,
+    StoreKind,
 };
 use std::sync::Arc;
 
@@ -68,6 +69,11 @@ impl Blobs for ReadOnlyBlobs {
 
     fn place(&self, name: &str) -> Option<Place> {
         self.inner.place(name)
+    }
+
+    fn caching(&self, how: Caching) -> Option<Arc<dyn Blobs>> {
+        let inner = self.inner.caching(how)?;
+        Some(Arc::new(Self { inner }))
     }
 
     fn sync(&self, name: &str) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::options::{Background, History, KeyspaceOptions, Options, WalRecovery};
 use crate::scan::ScanOptions;
 use crate::sst::block::{Block, BlockCursor};
-use crate::sst::filter::{self, Filter};
+use crate::sst::filter::{self, Filter, Sections};
 use crate::sst::format::{FOOTER, Footer};
 use crate::sst::frame;
 use crate::sst::table::{ReadState, Table};
@@ -126,14 +126,25 @@ fn walk_block(
     }
 }
 
-/// A filter.
+/// A filter in one piece, and one in sections.
 pub fn filter(data: &[u8]) {
     let mut input = Input(data);
-    let key = input.take(8);
+    let hashes = [filter::hash(input.take(8)), 0, u64::MAX];
     if let Ok(filter) = Filter::parse(Bytes::copy_from_slice(input.0)) {
-        filter.may_contain(filter::hash(key));
-        filter.may_contain(0);
-        filter.may_contain(u64::MAX);
+        for hash in hashes {
+            filter.may_contain(hash);
+        }
+    }
+    let head = input.take(13).to_vec();
+    let rest = Bytes::copy_from_slice(input.0);
+    if let Ok(sections) = Sections::parse(&head, 0, rest.len() as u64) {
+        let whole = sections.all(&rest);
+        for hash in hashes {
+            let _ = sections.may_contain(&rest, hash);
+            if let Ok(filter) = &whole {
+                filter.may_contain(hash);
+            }
+        }
     }
 }
 

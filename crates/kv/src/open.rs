@@ -81,13 +81,13 @@ impl Core {
         stats.replayed_commits = recovered.commits;
         stats.torn_bytes = recovered.torn_bytes;
         let wal_bytes = shared.options.wal_bytes as u64;
-        let log = Log::start(
+        let log = Log::new(
             env.clone(),
             manifest.epoch(),
             recovered.next_file,
             wal_bytes,
             recovered.last,
-        )?;
+        );
         let signals = Arc::new(Signals::default());
         let segment_pins = Arc::new(Mutex::new(Pins::default()));
         let mut tables = Tables::new(env.blobs.clone(), shared.cache.clone());

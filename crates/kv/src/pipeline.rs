@@ -387,6 +387,17 @@ impl Core {
         })
     }
 
+    /// Makes the log's first file while the caller of open goes on. A failure is told to the first
+    /// write.
+    pub(crate) fn start_log_file(&self) {
+        let mut log = self.log.lock();
+        if self.shared.check_writable().is_ok()
+            && let Err(error) = log.start_file()
+        {
+            self.shared.stop(&error);
+        }
+    }
+
     /// Goes on in the next log file. A failure stops writes: what was half written or not synced
     /// must not be followed by anything.
     pub(crate) fn rotate_log(&self, log: &mut Log, time: Timestamp) -> Result<()> {

@@ -21,6 +21,7 @@ pub(crate) fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
         Ok(())
     };
     start("commit", |core| {
+        core.start_log_file();
         while core.signals.wait_to_lead() {
             core.lead_all();
         }

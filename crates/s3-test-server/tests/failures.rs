@@ -55,6 +55,27 @@ fn a_loser_whose_answer_was_lost_learns_that_it_lost() {
 }
 
 #[test]
+fn a_put_that_is_not_answered_is_sent_again() {
+    let bucket = Bucket::new();
+    let store = bucket.store("");
+    let put = |name: &str| store.start_put_if_absent(name, format!("{name}, attempt 1").into());
+    for number in 0..40 {
+        put(&format!("wal/{number}")).wait().unwrap();
+    }
+    let lost = Rule::always(Fault::Delay(Duration::from_secs(50)));
+    let faults = bucket.server.faults();
+    faults.inject(lost.method("PUT").times(1));
+    let (before, clock) = (faults.requests(), SystemClock::default());
+    let late = put("wal/40");
+    assert_eq!(put("wal/41").wait().unwrap(), PutOutcome::Created);
+    assert_eq!(late.wait().unwrap(), PutOutcome::Created);
+    assert!(clock.elapsed() < Duration::from_secs(25));
+    assert_eq!(faults.requests(), before + 3);
+    assert_eq!(faults.met(), 1);
+    assert_eq!(store.get("wal/40").unwrap(), &b"wal/40, attempt 1"[..]);
+}
+
+#[test]
 fn every_operation_survives_refusals_and_resets() {
     for fault in [Fault::Unavailable, Fault::Reset] {
         let bucket = Bucket::new();

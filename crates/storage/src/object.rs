@@ -7,6 +7,7 @@ mod bulk;
 mod conditional;
 mod connect;
 mod failure;
+mod late;
 mod runtime;
 mod upload;
 
@@ -54,6 +55,7 @@ pub struct ObjectBlobs {
     bucket: Option<Arc<str>>,
     /// Where many objects can be deleted by one request.
     bulk: Option<Arc<bulk::Bulk>>,
+    lateness: Arc<late::Lateness>,
 }
 
 impl std::fmt::Debug for ObjectBlobs {
@@ -86,6 +88,7 @@ impl ObjectBlobs {
             description: description.into().into(),
             bucket: None,
             bulk: None,
+            lateness: Arc::default(),
         })
     }
 
@@ -324,9 +327,16 @@ impl Blobs for ObjectBlobs {
     }
 
     fn start_put_if_absent(&self, name: &str, bytes: Bytes) -> PendingPut {
-        let started = self
-            .conditional(name, bytes.len())
-            .and_then(|target| start(conditional::put_if_absent(target, bytes)));
+        let lateness = self.lateness.clone();
+        let started = self.conditional(name, bytes.len()).and_then(|target| {
+            start(async move {
+                let put = || conditional::put_if_absent(target.clone(), bytes.clone());
+                match bytes.len() <= late::LARGEST {
+                    true => lateness.twice_if_late(put).await,
+                    false => put().await,
+                }
+            })
+        });
         match started {
             Ok(pending) => PendingPut::new(move || pending.wait()?),
             Err(error) => PendingPut::done(Err(error)),

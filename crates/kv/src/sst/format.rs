@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use siltstone_storage::{Error as StorageError, Timestamp};
 
 pub(crate) const MAGIC: &[u8; 8] = b"SILTSST\n";
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+/// From this version on the filter stands in sections.
+const SECTIONS: u32 = 2;
 /// What blob files have for a level.
 const BLOB_FILE: u8 = u8::MAX;
 /// Bytes of the footer.
@@ -127,9 +129,16 @@ pub(crate) struct Footer {
     pub(crate) filter_at: u64,
     pub(crate) top_at: u64,
     pub(crate) properties_at: u64,
+    /// The version of the table's format.
+    pub(crate) format: u32,
 }
 
 impl Footer {
+    /// True when the filter stands in sections, not in one piece.
+    pub(crate) fn filter_has_sections(&self) -> bool {
+        self.format >= SECTIONS
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         for at in [
@@ -140,7 +149,7 @@ impl Footer {
         ] {
             out.extend_from_slice(&at.to_le_bytes());
         }
-        out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&self.format.to_le_bytes());
         let sum = crc_fast::crc32_iscsi(&out[start..]);
         out.extend_from_slice(&sum.to_le_bytes());
         out.extend_from_slice(MAGIC);
@@ -174,6 +183,7 @@ impl Footer {
             filter_at: u64_at(8),
             top_at: u64_at(16),
             properties_at: u64_at(24),
+            format,
         };
         let parts = [
             footer.index_at,

@@ -2,7 +2,7 @@
 //!
 //! - `block`: a few kilobytes of entries, the unit of reading, checksums and compression
 //! - `frame`: how a block stands in the file: compressed, with length and checksum
-//! - `filter`: says of most absent keys that they are absent
+//! - `filter`: says of most absent keys that they are absent, whole in memory or section by section
 //! - `format`: footer and properties
 //! - `ahead`: how a bucket's blocks are fetched before they are wanted
 //! - `writer`, `table`, `run`: writing one, reading one, walking over several
@@ -18,3 +18,6 @@ pub(crate) mod run;
 pub(crate) mod table;
 pub(crate) mod table_cursor;
 pub(crate) mod writer;
+
+#[cfg(test)]
+mod tests;

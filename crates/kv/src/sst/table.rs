@@ -6,7 +6,7 @@
 use crate::cache::{BlockCache, CacheKey, Cached};
 use crate::error::{Error, Result};
 use crate::sst::block::{Block, BlockCursor, Found};
-use crate::sst::filter::Filter;
+use crate::sst::filter::{Filter, Sections};
 use crate::sst::format::{FOOTER, Footer, TableMeta, decode_properties};
 use crate::sst::frame;
 use crate::sst::writer::Handle;
@@ -67,7 +67,14 @@ pub(crate) struct Tail {
     pub(super) top: Block,
     /// All parts of the index, when they are pinned.
     pub(super) parts: Option<Vec<Arc<Block>>>,
-    filter: Option<Filter>,
+    filter: Option<KeyFilter>,
+}
+
+/// A table's filter: in memory, or its sections read as they are wanted.
+#[derive(Debug)]
+enum KeyFilter {
+    Whole(Filter),
+    Sections(Sections),
 }
 
 impl Tail {
@@ -78,7 +85,10 @@ impl Tail {
             .flatten()
             .map(|part| part.weight())
             .sum::<usize>();
-        let filter = self.filter.as_ref().map_or(0, Filter::weight);
+        let filter = match &self.filter {
+            Some(KeyFilter::Whole(filter)) => filter.weight(),
+            Some(KeyFilter::Sections(_)) | None => 0,
+        };
         self.top.weight() + parts + filter + size_of::<Self>()
     }
 }
@@ -181,11 +191,14 @@ impl Table {
         blocks_read: &mut u64,
     ) -> Result<Lookup> {
         let tail = self.tail(wait)?;
-        if tail
-            .filter
-            .as_ref()
-            .is_some_and(|filter| !filter.may_contain(hash))
-        {
+        let possible = match &tail.filter {
+            None => true,
+            Some(KeyFilter::Whole(filter)) => filter.may_contain(hash),
+            Some(KeyFilter::Sections(sections)) => {
+                self.section_may_contain(sections, hash, wait, blocks_read)?
+            }
+        };
+        if !possible {
             return Ok(Lookup::Skipped);
         }
         let Some(handle) = self.handle_for(&tail, key, commit, wait, blocks_read)? else {
@@ -199,6 +212,34 @@ impl Table {
             Some(found) => Lookup::Hit(Hit { block, found }),
             None => Lookup::Absent,
         })
+    }
+
+    fn section_may_contain(
+        &self,
+        sections: &Sections,
+        hash: u64,
+        wait: Wait,
+        blocks_read: &mut u64,
+    ) -> Result<bool> {
+        let handle = sections.of(hash);
+        let damaged = |what: &str| Error::corrupt(self.id.blob(), handle.at, what);
+        let slot = CacheKey {
+            segment: self.id,
+            at: handle.at,
+        };
+        *blocks_read += 1;
+        let section = match self.cache.get(&slot) {
+            Some(Cached::Value(section)) => section,
+            _ => {
+                let framed = self.reader()?.read(handle.at, handle.len, wait);
+                let framed = framed.map_err(|error| self.explain(error.into()))?;
+                let section = frame::open(framed).map_err(damaged)?;
+                self.cache.count(0, 1);
+                self.cache.insert(slot, Cached::Value(section.clone()));
+                section
+            }
+        };
+        sections.may_contain(&section, hash).map_err(damaged)
     }
 
     /// The data block that holds the first entry not before (`key`, `commit`).
@@ -487,16 +528,31 @@ impl Table {
         };
         let parse = |at: u64, raw| Block::parse(raw).map_err(|what| Error::corrupt(name, at, what));
         let top = parse(footer.top_at, read(footer.top_at, footer.properties_at)?)?;
+        // A bucket's are here already.
+        let whole = with_parts || !tail.is_empty();
+        let filter_damaged = |what: &str| Error::corrupt(name, footer.filter_at, what);
         let filter = match footer.top_at - footer.filter_at {
             0 => None,
+            len if footer.filter_has_sections() => {
+                let head_at = footer.top_at - Sections::HEAD_FRAME.min(len);
+                let head = read(head_at, footer.top_at)?;
+                let sections = Sections::parse(&head, footer.filter_at, len);
+                let sections = sections.map_err(filter_damaged)?;
+                Some(match whole {
+                    true => {
+                        let region = fetch(footer.filter_at, len as usize)?;
+                        KeyFilter::Whole(sections.all(&region).map_err(filter_damaged)?)
+                    }
+                    false => KeyFilter::Sections(sections),
+                })
+            }
             _ => {
                 let raw = read(footer.filter_at, footer.top_at)?;
-                let filter = Filter::parse(raw);
-                Some(filter.map_err(|what| Error::corrupt(name, footer.filter_at, what))?)
+                let filter = Filter::parse(raw).map_err(filter_damaged)?;
+                Some(KeyFilter::Whole(filter))
             }
         };
-        // A bucket's are here already.
-        let parts = match with_parts || !tail.is_empty() {
+        let parts = match whole {
             false => None,
             true => {
                 let mut parts = Vec::new();

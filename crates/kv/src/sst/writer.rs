@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::options::{Compression, KeyspaceOptions};
 use crate::sst::block::BlockBuilder;
 use crate::sst::filter;
-use crate::sst::format::{Footer, TableMeta, encode_properties};
+use crate::sst::format::{FORMAT, Footer, TableMeta, encode_properties};
 use crate::sst::frame::Sealer;
 use crate::ttl;
 use crate::types::{Commit, KeyspaceId, SegmentId, Tag};
@@ -216,8 +216,11 @@ impl TableWriter {
         }
         let filter_at = self.bytes();
         if self.filter_bits > 0 {
-            let bits = filter::build(&self.hashes, self.filter_bits);
-            self.write_frame(&bits, false)?;
+            let filter = filter::build(&self.hashes, self.filter_bits);
+            for section in filter.sections() {
+                self.write_frame(section, false)?;
+            }
+            self.write_frame(&filter.head(), false)?;
         }
         let top_at = self.bytes();
         let mut raw = Vec::new();
@@ -233,6 +236,7 @@ impl TableWriter {
             filter_at,
             top_at,
             properties_at,
+            format: FORMAT,
         }
         .encode(&mut self.buffer);
         self.meta.bytes = self.bytes();

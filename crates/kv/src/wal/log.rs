@@ -38,12 +38,17 @@ pub(crate) struct Log {
 
 #[derive(Debug)]
 enum File {
-    Folder {
-        appender: Box<dyn Appender>,
-        end: u64,
-        durable: u64,
-    },
+    /// A folder's, there from the first record on: two syncs less for who opens and only reads.
+    Folder(Option<Tail>),
     Bucket,
+}
+
+/// The file that records of a folder go to.
+#[derive(Debug)]
+struct Tail {
+    appender: Box<dyn Appender>,
+    end: u64,
+    durable: u64,
 }
 
 /// A record on its way to a bucket, with its number and header for finding out who won.
@@ -57,19 +62,13 @@ pub(crate) struct Upload {
 }
 
 impl Log {
-    /// Starts log file `number`; what comes follows commit `last`.
-    pub(crate) fn start(
-        env: Env,
-        epoch: u64,
-        number: u64,
-        file_bytes: u64,
-        last: Commit,
-    ) -> Result<Self> {
+    /// A log that goes on in file `number`; what comes follows commit `last`. Asks nothing of the store.
+    pub(crate) fn new(env: Env, epoch: u64, number: u64, file_bytes: u64, last: Commit) -> Self {
         let file = match env.blobs.can_append() {
-            true => open_file(&env, epoch, number, file_bytes)?,
+            true => File::Folder(None),
             false => File::Bucket,
         };
-        Ok(Self {
+        Self {
             env,
             epoch,
             number,
@@ -82,7 +81,21 @@ impl Log {
             written: 0,
             handed: last,
             durable: last,
-        })
+        }
+    }
+
+    /// Makes a folder's file ready for records, if it is not. Two syncs, which the first record
+    /// waits for otherwise.
+    pub(crate) fn start_file(&mut self) -> Result<()> {
+        if let File::Folder(tail @ None) = &mut self.file {
+            *tail = Some(open_file(
+                &self.env,
+                self.epoch,
+                self.number,
+                self.file_bytes,
+            )?);
+        }
+        Ok(())
     }
 
     /// The number of the file that the next record goes to.
@@ -98,7 +111,7 @@ impl Log {
     /// The newest durable commit. A bucket's is so when the uploads under way are over.
     pub(crate) fn durable(&self) -> Commit {
         match self.file {
-            File::Folder { .. } => self.durable,
+            File::Folder(_) => self.durable,
             File::Bucket => self.handed,
         }
     }
@@ -120,8 +133,8 @@ impl Log {
     /// True when the file has reached its size.
     pub(crate) fn wants_rotation(&self) -> bool {
         match &self.file {
-            File::Folder { end, .. } => *end >= self.file_bytes,
-            File::Bucket => false,
+            File::Folder(Some(tail)) => tail.end >= self.file_bytes,
+            File::Folder(None) | File::Bucket => false,
         }
     }
 
@@ -131,6 +144,7 @@ impl Log {
         if self.pending.is_empty() {
             return Ok(None);
         }
+        self.start_file()?;
         let mut record = Record {
             first: self.first,
             last: self.last,
@@ -139,12 +153,9 @@ impl Log {
         };
         self.record.clear();
         match &mut self.file {
-            File::Folder {
-                appender,
-                end,
-                durable,
-            } => {
-                record.durable = *durable;
+            File::Folder(tail) => {
+                let tail = tail.as_mut().expect("started above");
+                record.durable = tail.durable;
                 frame::encode(
                     &mut self.record,
                     self.number,
@@ -152,8 +163,8 @@ impl Log {
                     &self.pending,
                     COMPRESS_FILE,
                 );
-                appender.append(&self.record)?;
-                *end += self.record.len() as u64;
+                tail.appender.append(&self.record)?;
+                tail.end += self.record.len() as u64;
                 self.written += self.record.len() as u64;
                 self.clear();
                 Ok(None)
@@ -202,15 +213,11 @@ impl Log {
 
     /// Makes everything written durable (a folder; a bucket's records are when uploaded).
     pub(crate) fn sync(&mut self) -> Result<()> {
-        if let File::Folder {
-            appender,
-            end,
-            durable,
-        } = &mut self.file
-            && *durable < *end
+        if let File::Folder(Some(tail)) = &mut self.file
+            && tail.durable < tail.end
         {
-            appender.sync()?;
-            *durable = *end;
+            tail.appender.sync()?;
+            tail.durable = tail.end;
         }
         self.durable = self.handed;
         Ok(())
@@ -218,11 +225,14 @@ impl Log {
 
     /// Goes on in a new file; what is in the old one is made durable first.
     pub(crate) fn rotate(&mut self, time: Timestamp) -> Result<()> {
-        if let File::Folder { .. } = self.file {
+        if let File::Folder(_) = self.file {
             self.write(time)?;
             self.sync()?;
             self.trim();
-            self.file = open_file(&self.env, self.epoch, self.number + 1, self.file_bytes)?;
+        }
+        // Where none was begun, nothing is behind the next record.
+        if let File::Folder(Some(tail)) = &mut self.file {
+            *tail = open_file(&self.env, self.epoch, self.number + 1, self.file_bytes)?;
             self.number += 1;
         }
         Ok(())
@@ -230,13 +240,13 @@ impl Log {
 
     /// Gives back what was set aside for a file that nothing more goes to.
     pub(crate) fn trim(&mut self) {
-        if let File::Folder { appender, .. } = &mut self.file {
-            appender.trim();
+        if let File::Folder(Some(tail)) = &mut self.file {
+            tail.appender.trim();
         }
     }
 }
 
-fn open_file(env: &Env, epoch: u64, number: u64, reserve: u64) -> Result<File> {
+fn open_file(env: &Env, epoch: u64, number: u64, reserve: u64) -> Result<Tail> {
     let mut appender = env.blobs.append(&blob_name(number), reserve)?;
     let mut header = Vec::with_capacity(FILE_HEADER);
     FileHeader {
@@ -248,7 +258,7 @@ fn open_file(env: &Env, epoch: u64, number: u64, reserve: u64) -> Result<File> {
     appender.append(&header)?;
     // A crash tears unsynced bytes; a header that records follow is never torn, only damaged.
     appender.sync()?;
-    Ok(File::Folder {
+    Ok(Tail {
         appender,
         end: FILE_HEADER as u64,
         durable: FILE_HEADER as u64,

@@ -13,11 +13,19 @@ use crate::sst::writer::Handle;
 use crate::types::{Commit, SegmentId};
 use parking_lot::Mutex;
 use siltstone_storage::{BlobReader, Blobs, Caching, PendingRead, Wait};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The cache slot of a table's tail; no block starts there.
 const TAIL_SLOT: u64 = u64::MAX;
+/// Index and filter of a folder's table come into memory whole at once when they have at most so many
+/// bytes,
+const SMALL_TAIL: u64 = 64 << 10;
+/// and else when it has been used so often: a first read after open, or a compaction, does not wait
+/// for megabytes that it has no use for.
+const OFTEN: u32 = 8;
+/// Uses of a table from one attempt to keep them in memory to the next.
+const ATTEMPT_EVERY: u32 = 4096;
 
 /// How a read goes about it, and what it did. Shared by the cursors of one scan.
 #[derive(Debug)]
@@ -102,6 +110,8 @@ pub(crate) struct Table {
     pub(super) cache: Arc<BlockCache>,
     reader: OnceLock<Arc<dyn BlobReader>>,
     pinned: OnceLock<(Tail, u64)>,
+    /// How often it was used before its tail was pinned.
+    uses: AtomicU32,
     /// The tail on its way, asked for before it was wanted.
     coming_tail: Mutex<Option<PendingRead>>,
 }
@@ -153,6 +163,7 @@ impl Table {
             cache,
             reader: OnceLock::new(),
             pinned: OnceLock::new(),
+            uses: AtomicU32::new(0),
             coming_tail: Mutex::new(None),
         }
     }
@@ -422,12 +433,15 @@ impl Table {
             segment: self.id,
             at: TAIL_SLOT,
         };
-        if let Some(Cached::Tail(tail)) = self.cache.get(&slot) {
+        let bytes = self.meta.bytes.saturating_sub(self.meta.index_at);
+        let uses = self.uses.fetch_add(1, Ordering::Relaxed);
+        let at_once = bytes <= SMALL_TAIL || self.is_remote();
+        let due = !at_once && uses % ATTEMPT_EVERY == OFTEN;
+        if !due && let Some(Cached::Tail(tail)) = self.cache.get(&slot) {
             return Ok(TailRef::Cached(tail));
         }
         let name = self.id.blob();
-        let bytes = self.meta.bytes.saturating_sub(self.meta.index_at);
-        let pin = self.cache.pin(bytes);
+        let pin = (at_once || uses >= OFTEN) && self.cache.pin(bytes);
         let loaded = self.read_tail(&name, pin, wait);
         let tail = match loaded {
             Ok(tail) => tail,

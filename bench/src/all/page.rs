@@ -11,11 +11,12 @@ use crate::error::{Error, Result};
 
 /// Versions of everything that is compared, as they are locked.
 const LOCK: &str = include_str!("../../../Cargo.lock");
-const PEERS: [&str; 10] = [
+const PEERS: [&str; 11] = [
     "fjall",
     "surrealkv",
     "slatedb",
     "redb",
+    "heed",
     "rocksdb",
     "diamond-types",
     "loro",

@@ -4,6 +4,8 @@
 #[cfg(feature = "fjall")]
 mod fjall;
 mod floor;
+#[cfg(feature = "lmdb")]
+mod lmdb;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "rocksdb")]
@@ -73,6 +75,7 @@ engines! {
     "surrealkv" if "surrealkv" => surrealkv::SurrealKv,
     "slatedb" if "slatedb" => slatedb::SlateDb,
     "redb" if "redb" => redb::Redb,
+    "lmdb" if "lmdb" => lmdb::Lmdb,
     "floor" => floor::Floor,
 }
 

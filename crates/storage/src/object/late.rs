@@ -1,6 +1,10 @@
 //! Late puts are sent a second time. Log objects become visible in order, so one answer that does
 //! not come holds up all behind it; stores answer most requests soon and a few very late, and the
 //! same request sent again is usually answered first.
+//!
+//! The one that is given up may still arrive, as any request may whose answer was lost: after the
+//! other it changes nothing, and after the object was deleted it makes it once more, below the start
+//! of the log, from where the next deletion takes it.
 
 use crate::error::Result;
 use futures_util::future::{Either, select};

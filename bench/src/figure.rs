@@ -126,16 +126,21 @@ pub(crate) fn medians(rounds: &[Vec<Row>]) -> Vec<Row> {
     first.into_iter().map(median).collect()
 }
 
-/// Fills in the ratios to the peer.
+/// Fills in the ratios to the peer, where both figures are more than nothing: the first that is not
+/// Siltstone in one of its settings.
 pub(crate) fn compare(rows: &mut [Row]) {
     let peers: Vec<Row> = rows
         .iter()
-        .filter(|row| row.engine != "siltstone")
+        .filter(|row| !row.engine.starts_with("siltstone"))
         .cloned()
         .collect();
     for row in rows {
         let same = |peer: &&Row| peer.workload == row.workload && peer.figure == row.figure;
-        row.ratio_to_peer = peers.iter().find(same).map(|peer| row.value / peer.value);
+        let ratio = |peer: &Row| {
+            let told = row.value > 0.0 && peer.value > 0.0;
+            told.then(|| row.value / peer.value)
+        };
+        row.ratio_to_peer = peers.iter().find(same).and_then(ratio);
     }
 }
 
@@ -169,7 +174,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
         };
         let _ = writeln!(
             text,
-            "  {:<52} {:<10} {:>9} {:<10} {ratio:>6}  {latency:<28} {goal:<18} {met}",
+            "  {:<52} {:<20} {:>9} {:<5} {ratio:>6}  {latency:<28} {goal:<18} {met}",
             row.figure,
             row.engine,
             number(row.value),
@@ -207,5 +212,22 @@ mod tests {
         assert_eq!((rows[0].ratio_to_peer, rows[0].rounds), (Some(6.0), 3));
         assert_eq!(rows[0].is_met(), Some(true));
         assert_eq!(row("siltstone", 1.0).is_met(), None);
+    }
+
+    #[test]
+    fn another_setting_of_ours_is_no_peer_and_nothing_has_no_ratio() {
+        let mut rows = vec![
+            row("siltstone", 3.0),
+            row("siltstone-disk-cache", 1.0),
+            row("slatedb", 2.0),
+        ];
+        compare(&mut rows);
+        let ratios: Vec<_> = rows.iter().map(|row| row.ratio_to_peer).collect();
+        assert_eq!(ratios, [Some(1.5), Some(0.5), Some(1.0)]);
+        for (own, peer) in [(1.0, 0.0), (0.0, 1.0), (-1.0, 2.0)] {
+            let mut rows = vec![row("siltstone", own), row("slatedb", peer)];
+            compare(&mut rows);
+            assert_eq!(rows[0].ratio_to_peer, None);
+        }
     }
 }

@@ -136,15 +136,20 @@ impl Bench<'_> {
         let each = requests.all() as f64 / LONE_PUTS as f64;
         let what = "a lone durable put";
         self.timed(what, "requests", each, "", Goal::AtMost(1.0), &latencies);
+        self.over_own(what, &latencies, own);
+        self.price(what, requests, LONE_PUTS);
+        Ok(())
+    }
+
+    /// What durable puts take beyond a put of the bucket's own.
+    fn over_own(&mut self, workload: &str, puts: &Latencies, own: &Latencies) {
         for (figure, quantile) in [
             ("p50 over one put's own", 0.5),
             ("p99 over one put's own", 0.99),
         ] {
-            let excess = ms(latencies.quantile_us(quantile) - own.quantile_us(quantile));
-            self.row(what, figure, excess, "ms", Goal::AtMost(2.0));
+            let excess = ms(puts.quantile_us(quantile) - own.quantile_us(quantile));
+            self.row(workload, figure, excess, "ms", Goal::AtMost(2.0));
         }
-        self.price(what, requests, LONE_PUTS);
-        Ok(())
     }
 
     fn price(&mut self, workload: &str, requests: Requests, operations: u64) {
@@ -199,20 +204,7 @@ impl Bench<'_> {
             "ms",
             Goal::PartOfPeer(1.0),
         );
-        self.row(
-            what,
-            "p50 over one put's own",
-            ms(all.quantile_us(0.5) - own.quantile_us(0.5)),
-            "ms",
-            Goal::AtMost(2.0),
-        );
-        self.row(
-            what,
-            "p99 over one put's own",
-            ms(all.quantile_us(0.99) - own.quantile_us(0.99)),
-            "ms",
-            Goal::AtMost(2.0),
-        );
+        self.over_own(what, &all, own);
         self.price(what, requests, all.count());
         Ok(())
     }
@@ -251,20 +243,7 @@ impl Bench<'_> {
             Goal::PartOfPeer(1.0),
             &all,
         );
-        self.row(
-            what,
-            "p50 over one put's own",
-            ms(all.quantile_us(0.5) - own.quantile_us(0.5)),
-            "ms",
-            Goal::AtMost(2.0),
-        );
-        self.row(
-            what,
-            "p99 over one put's own",
-            ms(all.quantile_us(0.99) - own.quantile_us(0.99)),
-            "ms",
-            Goal::AtMost(2.0),
-        );
+        self.over_own(what, &all, own);
         self.price(what, requests, all.count());
         Ok(())
     }

@@ -174,6 +174,7 @@ fn a_build_without_the_disk_cache_says_how_to_make_one_with_it() {
 mod disk_cache {
     use super::*;
     use siltstone_storage::{Blobs, ObjectBlobs, S3Settings};
+    use std::path::Path;
 
     /// A bucket with a table of 20,000 rows.
     fn filled() -> Bucket {
@@ -209,16 +210,21 @@ mod disk_cache {
         }
     }
 
+    /// A command that keeps what it reads in `folder`.
+    fn cached(bucket: &Bucket, folder: &Path, args: &[&str]) -> Ran {
+        let mut command = bucket.command();
+        command.env("SILTSTONE_DISK_CACHE", folder).args(args);
+        Ran::of(command.output().unwrap())
+    }
+
     #[test]
     fn what_one_process_read_the_next_one_has() {
         let bucket = filled();
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("cache");
         let cached = |args: &[&str]| {
-            let mut command = bucket.command();
-            command.env("SILTSTONE_DISK_CACHE", &folder);
-            command.args(["--disk-cache-size", "100MiB"]).args(args);
-            Ran::of(command.output().unwrap())
+            let size = ["--disk-cache-size", "100MiB"];
+            cached(&bucket, &folder, &[&size, args].concat())
         };
         cached(&["get", "000777"]).ok();
         remove_tables(&bucket);
@@ -242,14 +248,37 @@ mod disk_cache {
     }
 
     #[test]
+    fn trees_and_lists_are_read_from_the_cache() {
+        let bucket = Bucket::start();
+        let dir = tempfile::tempdir().unwrap();
+        let cached = |args: &[&str]| cached(&bucket, dir.path(), args);
+        let stock = "{\"stock\": {\"apples\": 5, \"pears\": 2}}";
+        bucket.run(&["tree", "patch", "", stock]).ok();
+        bucket
+            .run(&["tree", "patch", "stock", "{\"apples\": 4}"])
+            .ok();
+        let items = ["list", "append", "todo", "\"buy sand\"", "42"];
+        bucket.run(&items).ok();
+        bucket.run(&["flush"]).ok();
+        let reads: [&[&str]; 4] = [
+            &["tree", "get", "stock"],
+            &["tree", "get", "stock", "--at", "1"],
+            &["tree", "history", "stock.apples"],
+            &["list", "show", "todo"],
+        ];
+        let before = reads.map(|read| cached(read).ok().out);
+        assert!(before[0].contains('4') && before[1].contains('5'));
+        assert!(before[3].contains("buy sand"), "{before:?}");
+        remove_tables(&bucket);
+        assert_eq!(reads.map(|read| cached(read).ok().out), before);
+        bucket.run(reads[0]).fails(4, &["is not there"]);
+    }
+
+    #[test]
     fn a_ledger_is_read_from_the_cache_and_checked_past_it() {
         let bucket = Bucket::start();
         let dir = tempfile::tempdir().unwrap();
-        let cached = |args: &[&str]| {
-            let mut command = bucket.command();
-            command.env("SILTSTONE_DISK_CACHE", dir.path()).args(args);
-            Ran::of(command.output().unwrap())
-        };
+        let cached = |args: &[&str]| cached(&bucket, dir.path(), args);
         bucket.run(&["init"]).ok();
         bucket.run(&["ledger", "new", "notes"]).ok();
         for id in ["clay", "sand"] {

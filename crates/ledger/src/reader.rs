@@ -34,8 +34,8 @@ impl Ledger {
     /// Opens ledger `name` within the blobs of a database for reading, whoever has it open. Every call
     /// that reads looks for what is new when what it sees is older than
     /// [`Options::reader_staleness`]; [`Ledger::refresh`] does at once. Calls that write fail with
-    /// [`Error::ReadOnly`], [`Ledger::checkpoint`] too. Indexes are brought forward in memory. Archives
-    /// that are in a remote only are not fetched: [`Error::Away`].
+    /// [`ReadOnly`](crate::Error::ReadOnly), [`Ledger::checkpoint`] too. Indexes are brought forward in
+    /// memory. Archives that are in a remote only are not fetched: [`Away`](crate::Error::Away).
     ///
     /// # Errors
     /// The store's: not found when there is no such ledger, damage, permission to write a pin.
@@ -58,8 +58,8 @@ impl Ledger {
     /// writing is always there.
     ///
     /// # Errors
-    /// The store's: not found when the ledger was dropped, damage; [`Error::Stale`] when the writer
-    /// compacts faster than can be followed.
+    /// The store's: not found when the ledger was dropped, damage; [`Stale`](crate::Error::Stale) when
+    /// the writer compacts faster than can be followed.
     pub fn refresh(&self) -> Result<Clock> {
         self.core().refresh()?;
         Ok(Clock(self.core().view().heads.clone()))

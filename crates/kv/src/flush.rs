@@ -262,7 +262,7 @@ impl Core {
     /// handle is closed in the same step, so that nobody writes to a file that goes.
     pub(crate) fn retire_log(&self) -> Result<()> {
         let mut log = self.log.lock();
-        let end = log.number() + 1;
+        let end = log.end();
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let unflushed = |core: &Arc<KeyspaceCore>| {
             core.view

@@ -148,6 +148,23 @@ fn a_feed_goes_on_where_it_stopped_also_after_flushes_and_restarts() {
 }
 
 #[test]
+fn writers_that_write_nothing_leave_no_gap_in_the_log() {
+    let mut db = Db::on(MemBlobs::new(), roomy_options(), KeyspaceOptions::default());
+    db.kv.keep_log(1 << 30).unwrap();
+    for round in 1..=3u64 {
+        db.put("k", &round.to_string());
+        db = db.reopen().reopen();
+        for seen in 0..=round {
+            let expected: Vec<u64> = (seen + 1..=round).collect();
+            let mut changes = db.kv.changes(Commit(seen)).unwrap();
+            assert_eq!(commits(&drain(&mut changes)), expected);
+            let mut following = reader(&db.mem).changes(Commit(seen)).unwrap();
+            assert_eq!(commits(&drain(&mut following)), expected);
+        }
+    }
+}
+
+#[test]
 fn a_feed_passes_a_log_file_that_a_crash_tore_before_its_header_was_whole() {
     for torn in [0, 9, 23, 39] {
         let db = Db::new();

@@ -103,6 +103,15 @@ impl Log {
         self.number
     }
 
+    /// The number after the last file that there is or will be of this writer when it writes no more.
+    pub(crate) fn end(&self) -> u64 {
+        match self.file {
+            // None was begun, and a number left out would look like a file that is gone.
+            File::Folder(None) => self.number,
+            File::Folder(Some(_)) | File::Bucket => self.number + 1,
+        }
+    }
+
     /// Bytes handed to the store by this handle.
     pub(crate) fn written(&self) -> u64 {
         self.written

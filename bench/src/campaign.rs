@@ -55,6 +55,9 @@ pub(crate) struct Options {
     /// Keys of 16 bytes: all random, or half of each one of 64 prefixes.
     #[arg(long, value_enum, default_value = "random")]
     keys: Keys,
+    /// Keyspaces that the entries are spread over.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=255))]
+    keyspaces: u16,
     /// Compression of table blocks.
     #[arg(long, value_enum, default_value = "lz4")]
     compression: Compression,
@@ -80,6 +83,7 @@ impl Options {
         Shape {
             value_len: self.value_bytes as usize,
             keys: self.keys,
+            keyspaces: self.keyspaces.into(),
         }
     }
 }

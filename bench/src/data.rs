@@ -3,7 +3,8 @@
 //! Keys are 16 bytes that look random, or eight that are the same in thousands of keys and eight that
 //! look random; either way writing them by number is writing in random order. A value is random bytes
 //! twice over (half compressible); its first eight bytes depend on the number alone, so a reader can
-//! tell that a value belongs to its key at any version. Of 16 bytes there is no second half.
+//! tell that a value belongs to its key at any version. Of 16 bytes there is no second half. Which
+//! keyspace an entry is in follows from its key.
 
 use std::sync::OnceLock;
 
@@ -21,6 +22,13 @@ pub(crate) struct Shape {
     pub(crate) value_len: usize,
     /// How keys look.
     pub(crate) keys: Keys,
+    /// Keyspaces that the entries are spread over.
+    #[serde(default = "one")]
+    pub(crate) keyspaces: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// How keys look.
@@ -38,6 +46,7 @@ impl Default for Shape {
         Self {
             value_len: 100,
             keys: Keys::Random,
+            keyspaces: 1,
         }
     }
 }
@@ -57,6 +66,17 @@ fn shape() -> Shape {
 /// Bytes of a value.
 pub(crate) fn value_len() -> usize {
     shape().value_len
+}
+
+/// Keyspaces that the entries are spread over.
+pub(crate) fn keyspaces() -> usize {
+    shape().keyspaces
+}
+
+/// The keyspace of the entry with `key`.
+pub(crate) fn keyspace_of(key: &[u8]) -> usize {
+    // From bytes that are random in all keys.
+    (u64::from_le_bytes(word(key, KEY_LEN - 8)) % keyspaces() as u64) as usize
 }
 
 /// Bytes of user data in one entry.

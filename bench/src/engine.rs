@@ -69,7 +69,9 @@ pub(crate) struct Config {
 /// A key and its value.
 pub(crate) type Entry = ([u8; crate::data::KEY_LEN], Vec<u8>);
 
-/// A database under test. Opening a folder that already holds one reopens it.
+/// A database under test. Opening a folder that already holds one reopens it. It has as many keyspaces
+/// as [`crate::data::keyspaces`] says, or keeps them apart by a prefix if it has none, and an entry is in
+/// the one that [`crate::data::keyspace_of`] names.
 pub(crate) trait Engine: Sized + Send + Sync + 'static {
     /// The name on the command line and in the results.
     const NAME: &'static str;
@@ -133,10 +135,11 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
         async move { Err(format!("{} cannot read at commit {commit}", Self::NAME).into()) }
     }
 
-    /// Reads up to `limit` entries in key order from `from` on (inclusive), hands each to `see`,
-    /// and returns how many there were.
+    /// Reads up to `limit` entries of a keyspace in key order from `from` on (inclusive), hands each
+    /// to `see`, and returns how many there were.
     fn scan(
         &self,
+        keyspace: usize,
         from: &[u8],
         limit: usize,
         see: impl FnMut(&[u8], &[u8]) + Send,

@@ -56,6 +56,9 @@ pub(crate) struct Row {
     /// What they are like.
     #[serde(default)]
     pub(crate) shape: Shape,
+    /// Memory that the database was given, in MiB.
+    #[serde(default)]
+    pub(crate) memory_mib: usize,
     /// Rounds this line is the median of, figure by figure.
     pub(crate) rounds: u64,
 }

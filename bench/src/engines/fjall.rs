@@ -1,4 +1,4 @@
-//! fjall 3: one keyspace; buffered puts stay in its 8 KiB journal buffer, durable puts call
+//! fjall 3: buffered puts stay in its 8 KiB journal buffer, durable puts call
 //! `persist(SyncData)`.
 
 use std::path::Path;
@@ -7,12 +7,19 @@ use std::time::Duration;
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use crate::data;
 use crate::engine::{Compression, Config, Drive, Engine, Entry, Family, Result};
 
 /// An open fjall database.
 pub(crate) struct Fjall {
     database: Database,
-    keyspace: Keyspace,
+    keyspaces: Vec<Keyspace>,
+}
+
+impl Fjall {
+    fn of(&self, key: &[u8]) -> &Keyspace {
+        &self.keyspaces[data::keyspace_of(key)]
+    }
 }
 
 impl Engine for Fjall {
@@ -31,34 +38,40 @@ impl Engine for Fjall {
             Compression::None => CompressionType::None,
         };
         let memtable_bytes = config.memtable_bytes as u64;
-        let keyspace = database.keyspace("bench", || {
-            KeyspaceCreateOptions::default()
-                .manual_journal_persist(true)
-                .max_memtable_size(memtable_bytes)
-                .data_block_compression_policy(CompressionPolicy::all(compression))
-        })?;
-        Ok(Self { database, keyspace })
+        let keyspaces = (0..data::keyspaces()).map(|number| {
+            database.keyspace(&format!("bench{number}"), || {
+                KeyspaceCreateOptions::default()
+                    .manual_journal_persist(true)
+                    .max_memtable_size(memtable_bytes)
+                    .data_block_compression_policy(CompressionPolicy::all(compression))
+            })
+        });
+        let keyspaces = keyspaces.collect::<std::result::Result<_, _>>()?;
+        Ok(Self {
+            database,
+            keyspaces,
+        })
     }
 
     async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        Ok(self.keyspace.insert(key, value)?)
+        Ok(self.of(key).insert(key, value)?)
     }
 
     async fn put_durable(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.keyspace.insert(key, value)?;
+        self.of(key).insert(key, value)?;
         Ok(self.database.persist(PersistMode::SyncData)?)
     }
 
     async fn put_batch(&self, entries: &[Entry]) -> Result<()> {
         let mut batch = self.database.batch();
         for (key, value) in entries {
-            batch.insert(&self.keyspace, key, value.as_slice());
+            batch.insert(self.of(key), key, value.as_slice());
         }
         Ok(batch.commit()?)
     }
 
     async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
-        let value = self.keyspace.get(key)?;
+        let value = self.of(key).get(key)?;
         if let Some(value) = &value {
             see(value);
         }
@@ -67,12 +80,13 @@ impl Engine for Fjall {
 
     async fn scan(
         &self,
+        keyspace: usize,
         from: &[u8],
         limit: usize,
         mut see: impl FnMut(&[u8], &[u8]) + Send,
     ) -> Result<usize> {
         let mut count = 0;
-        for entry in self.keyspace.range(from..).take(limit) {
+        for entry in self.keyspaces[keyspace].range(from..).take(limit) {
             let (key, value) = entry.into_inner()?;
             see(&key, &value);
             count += 1;
@@ -82,7 +96,9 @@ impl Engine for Fjall {
 
     async fn flush(&self) -> Result<()> {
         self.database.persist(PersistMode::SyncData)?;
-        self.keyspace.rotate_memtable_and_wait()?;
+        for keyspace in &self.keyspaces {
+            keyspace.rotate_memtable_and_wait()?;
+        }
         Ok(())
     }
 
@@ -96,7 +112,9 @@ impl Engine for Fjall {
 
     async fn compact(&mut self) -> Result<bool> {
         self.flush().await?;
-        self.keyspace.major_compact()?;
+        for keyspace in &self.keyspaces {
+            keyspace.major_compact()?;
+        }
         Ok(true)
     }
 

@@ -10,10 +10,16 @@ use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use crate::data::{KEY_LEN, entry_len};
+use crate::data::{self, KEY_LEN, entry_len};
 use crate::engine::{Config, Drive, Engine, Entry, Family, Result};
 
-type Map = BTreeMap<[u8; KEY_LEN], Vec<u8>>;
+/// Keyspace and key.
+type Place = (usize, [u8; KEY_LEN]);
+type Map = BTreeMap<Place, Vec<u8>>;
+
+fn place(key: &[u8]) -> Result<Place> {
+    Ok((data::keyspace_of(key), key.try_into()?))
+}
 
 /// A map and its log.
 pub(crate) struct Floor {
@@ -44,7 +50,7 @@ impl Floor {
         log.appends += 1;
         let append = log.appends;
         drop(log);
-        held(self.map.write()).insert(entry.0, entry.1);
+        held(self.map.write()).insert(place(key)?, entry.1);
         Ok(append)
     }
 
@@ -81,7 +87,7 @@ impl Engine for Floor {
         let mut map = Map::new();
         for record in bytes.chunks_exact(entry_len() as usize) {
             let (key, value) = record.split_at(KEY_LEN);
-            map.insert(key.try_into()?, value.to_vec());
+            map.insert(place(key)?, value.to_vec());
         }
         let log = Log {
             buffer: BufWriter::with_capacity(1 << 20, file.try_clone()?),
@@ -112,7 +118,7 @@ impl Engine for Floor {
 
     async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
         let map = held(self.map.read());
-        let value = map.get(key);
+        let value = map.get(&place(key)?);
         if let Some(value) = value {
             see(value);
         }
@@ -121,6 +127,7 @@ impl Engine for Floor {
 
     async fn scan(
         &self,
+        keyspace: usize,
         from: &[u8],
         limit: usize,
         mut see: impl FnMut(&[u8], &[u8]) + Send,
@@ -129,7 +136,8 @@ impl Engine for Floor {
         first[..from.len()].copy_from_slice(from);
         let map = held(self.map.read());
         let mut count = 0;
-        for (key, value) in map.range(first..).take(limit) {
+        let range = (keyspace, first)..(keyspace + 1, [0; KEY_LEN]);
+        for ((_, key), value) in map.range(range).take(limit) {
             see(key, value);
             count += 1;
         }

@@ -1,4 +1,4 @@
-//! LMDB by `heed` 0.22: one table; every call is a transaction of its own; buffered puts commit
+//! LMDB by `heed` 0.22: a table a keyspace; every call is a transaction of its own; buffered puts commit
 //! without a sync (`NOSYNC`), durable ones with one. It has no cache and no compression: it reads
 //! from a map of its file, which is the page cache's.
 #![allow(
@@ -11,6 +11,7 @@ use std::path::Path;
 use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions};
 
+use crate::data;
 use crate::engine::{Config, Drive, Engine, Entry, Family, Result};
 
 /// Bytes of address space for the map; the file takes what it needs.
@@ -19,14 +20,18 @@ const MAP: usize = 64 << 30;
 /// An open LMDB environment.
 pub(crate) struct Lmdb {
     env: Env,
-    table: Database<Bytes, Bytes>,
+    tables: Vec<Database<Bytes, Bytes>>,
     durable: bool,
 }
 
 impl Lmdb {
+    fn of(&self, key: &[u8]) -> Database<Bytes, Bytes> {
+        self.tables[data::keyspace_of(key)]
+    }
+
     fn write(&self, key: &[u8], value: &[u8]) -> Result<()> {
         let mut transaction = self.env.write_txn()?;
-        self.table.put(&mut transaction, key, value)?;
+        self.of(key).put(&mut transaction, key, value)?;
         Ok(transaction.commit()?)
     }
 }
@@ -40,6 +45,7 @@ impl Engine for Lmdb {
     async fn open(dir: &Path, config: &Config) -> Result<Self> {
         let mut options = EnvOpenOptions::new();
         options.map_size(MAP);
+        options.max_dbs(data::keyspaces() as u32);
         // SAFETY: the folder is this run's own, and one process has it open at a time. Without
         // syncs a crash of the machine may damage the file, which is then measured again.
         let env = unsafe {
@@ -49,11 +55,16 @@ impl Engine for Lmdb {
             options.open(dir)?
         };
         let mut transaction = env.write_txn()?;
-        let table = env.create_database(&mut transaction, None)?;
+        let mut tables = Vec::new();
+        for number in 0..data::keyspaces() {
+            // One alone needs no name.
+            let name = (data::keyspaces() > 1).then(|| format!("bench{number}"));
+            tables.push(env.create_database(&mut transaction, name.as_deref())?);
+        }
         transaction.commit()?;
         Ok(Self {
             env,
-            table,
+            tables,
             durable: config.durable,
         })
     }
@@ -73,14 +84,14 @@ impl Engine for Lmdb {
     async fn put_batch(&self, entries: &[Entry]) -> Result<()> {
         let mut transaction = self.env.write_txn()?;
         for (key, value) in entries {
-            self.table.put(&mut transaction, key, value)?;
+            self.of(key).put(&mut transaction, key, value)?;
         }
         Ok(transaction.commit()?)
     }
 
     async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
         let transaction = self.env.read_txn()?;
-        let value = self.table.get(&transaction, key)?;
+        let value = self.of(key).get(&transaction, key)?;
         if let Some(value) = value {
             see(value);
         }
@@ -89,6 +100,7 @@ impl Engine for Lmdb {
 
     async fn scan(
         &self,
+        keyspace: usize,
         from: &[u8],
         limit: usize,
         mut see: impl FnMut(&[u8], &[u8]) + Send,
@@ -96,7 +108,10 @@ impl Engine for Lmdb {
         let transaction = self.env.read_txn()?;
         let mut count = 0;
         let range = (std::ops::Bound::Included(from), std::ops::Bound::Unbounded);
-        for entry in self.table.range(&transaction, &range)?.take(limit) {
+        for entry in self.tables[keyspace]
+            .range(&transaction, &range)?
+            .take(limit)
+        {
             let (key, value) = entry?;
             see(key, value);
             count += 1;

@@ -6,6 +6,8 @@ mod fjall;
 mod floor;
 #[cfg(feature = "lmdb")]
 mod lmdb;
+#[cfg(any(feature = "slatedb", feature = "surrealkv"))]
+mod prefix;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "rocksdb")]

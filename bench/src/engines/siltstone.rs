@@ -1,19 +1,27 @@
-//! Siltstone: one keyspace, which keeps no history but where that is measured; buffered puts stay in its log buffer, durable
+//! Siltstone: keyspaces that keep no history but where that is measured; buffered puts stay in its log buffer, durable
 //! puts share syncs.
 
 use std::path::Path;
 
-use siltstone::blocking::Database;
+use siltstone::blocking::{Database, Keyspace};
 use siltstone::{
     Batch, Commit, CompactOptions, Compression as Codec, Durability, History, KeyspaceOptions,
     Options, Read,
 };
 
+use crate::data;
 use crate::engine::{Compression, Config, Drive, Engine, Entry, Family, Result};
 
 /// An open Siltstone database.
 pub(crate) struct Siltstone {
     database: Database,
+    keyspaces: Vec<Keyspace>,
+}
+
+impl Siltstone {
+    fn of(&self, key: &[u8]) -> &Keyspace {
+        &self.keyspaces[data::keyspace_of(key)]
+    }
 }
 
 impl Engine for Siltstone {
@@ -27,7 +35,7 @@ impl Engine for Siltstone {
     async fn open(dir: &Path, config: &Config) -> Result<Self> {
         let options = Options {
             // One budget: what the others get as cache and write buffers.
-            memory_budget: 256 << 20,
+            memory_budget: config.cache_bytes + config.memtable_bytes,
             memtable_bytes: config.memtable_bytes,
             ..Options::default()
         };
@@ -43,39 +51,48 @@ impl Engine for Siltstone {
             ..KeyspaceOptions::default()
         };
         let url = dir.to_str().ok_or("the folder's name is not text")?;
+        let database = Database::open_with(url, options, keyspace.clone())?;
+        let mut keyspaces = vec![database.default_keyspace().clone()];
+        for number in 1..data::keyspaces() {
+            let name = format!("bench{number}");
+            keyspaces.push(match database.keyspace(&name) {
+                Ok(there) => there,
+                Err(_) => database.create_keyspace(&name, keyspace.clone())?,
+            });
+        }
         Ok(Self {
-            database: Database::open_with(url, options, keyspace)?,
+            database,
+            keyspaces,
         })
     }
 
     async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        let keyspace = self.database.default_keyspace();
-        keyspace.put_with(key, value, Durability::Buffered)?;
+        self.of(key).put_with(key, value, Durability::Buffered)?;
         Ok(())
     }
 
     async fn put_durable(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.database.put(key, value)?;
+        self.of(key).put(key, value)?;
         Ok(())
     }
 
     async fn put_durable_in_crowd(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        let keyspace = self.database.default_keyspace();
-        keyspace.put_async(key, value, Durability::Durable).await?;
+        let put = self.of(key).put_async(key, value, Durability::Durable);
+        put.await?;
         Ok(())
     }
 
     async fn put_batch(&self, entries: &[Entry]) -> Result<()> {
         let mut batch = Batch::new();
         for (key, value) in entries {
-            batch.put(self.database.default_keyspace(), key, value);
+            batch.put(self.of(key), key, value);
         }
         self.database.write(&batch, Durability::Buffered)?;
         Ok(())
     }
 
     async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
-        let value = self.database.get(key)?;
+        let value = self.of(key).get(key)?;
         if let Some(value) = &value {
             see(value);
         }
@@ -107,11 +124,12 @@ impl Engine for Siltstone {
 
     async fn scan(
         &self,
+        keyspace: usize,
         from: &[u8],
         limit: usize,
         mut see: impl FnMut(&[u8], &[u8]) + Send,
     ) -> Result<usize> {
-        let mut scan = Read::scan(&self.database, from..)?;
+        let mut scan = self.keyspaces[keyspace].scan(from..)?;
         let mut count = 0;
         while count < limit && scan.next() {
             see(scan.key(), scan.value());

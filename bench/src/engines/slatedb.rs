@@ -1,4 +1,4 @@
-//! SlateDB 0.18 on a local folder through `object_store` with fsync on. Buffered puts return
+//! SlateDB 0.18 on a local folder through `object_store` with fsync on; keyspaces by prefix. Buffered puts return
 //! with the write handle, durable ones wait for it.
 
 use std::path::Path;
@@ -14,6 +14,7 @@ use slatedb::config::{
 use slatedb::db_cache::SplitCache;
 use slatedb::db_cache::foyer::{FoyerCache, FoyerCacheOptions};
 
+use super::prefix::{self, stored};
 use crate::engine::{Compression, Config, Drive, Engine, Entry, Family, Result};
 
 /// Of the cache, the part for filters, indexes and statistics; the rest is for data blocks.
@@ -100,25 +101,26 @@ impl Engine for SlateDb {
     }
 
     async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.database.put(key, value).await?;
+        self.database.put(stored(key), value).await?;
         Ok(())
     }
 
     async fn put_durable(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        Ok(self.database.put(key, value).await?.await_durable().await?)
+        let put = self.database.put(stored(key), value).await?;
+        Ok(put.await_durable().await?)
     }
 
     async fn put_batch(&self, entries: &[Entry]) -> Result<()> {
         let mut batch = slatedb::WriteBatch::new();
         for (key, value) in entries {
-            batch.put(key, value);
+            batch.put(stored(key), value);
         }
         self.database.write(batch).await?;
         Ok(())
     }
 
     async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
-        let value = self.database.get(key).await?;
+        let value = self.database.get(stored(key)).await?;
         if let Some(value) = &value {
             see(value);
         }
@@ -127,6 +129,7 @@ impl Engine for SlateDb {
 
     async fn scan(
         &self,
+        keyspace: usize,
         from: &[u8],
         limit: usize,
         mut see: impl FnMut(&[u8], &[u8]) + Send,
@@ -139,13 +142,13 @@ impl Engine for SlateDb {
         };
         let mut entries = self
             .database
-            .scan_with_options(from.to_vec().., &options)
+            .scan_with_options(prefix::range(keyspace, from), &options)
             .await?;
         let mut count = 0;
         while count < limit
             && let Some(entry) = entries.next().await?
         {
-            see(&entry.key, &entry.value);
+            see(prefix::key(&entry.key), &entry.value);
             count += 1;
         }
         Ok(count)

@@ -1,4 +1,4 @@
-//! surrealkv 1.2: one transaction a call; buffered commits reach the operating system
+//! surrealkv 1.2: one transaction a call, keyspaces by prefix; buffered commits reach the operating system
 //! (`Eventual`), durable ones the disk (`Immediate`). Commits are async, reads are not.
 
 use std::path::Path;
@@ -8,6 +8,7 @@ use surrealkv::{
     CompactRangeOptions, CompressionType, Durability, LSMIterator, Mode, Options, Tree, TreeBuilder,
 };
 
+use super::prefix::{self, stored};
 use crate::engine::{Compression, Config, Drive, Engine, Entry, Family, Result};
 
 /// An open surrealkv database.
@@ -22,7 +23,7 @@ impl SurrealKv {
             .tree
             .begin_with_mode(Mode::WriteOnly)?
             .with_durability(durability);
-        transaction.set(key, value)?;
+        transaction.set(&*stored(key), value)?;
         Ok(transaction.commit().await?)
     }
 
@@ -70,14 +71,14 @@ impl Engine for SurrealKv {
     async fn put_batch(&self, entries: &[Entry]) -> Result<()> {
         let mut transaction = self.tree.begin_with_mode(Mode::WriteOnly)?;
         for (key, value) in entries {
-            transaction.set(key.as_slice(), value.as_slice())?;
+            transaction.set(&*stored(key), value.as_slice())?;
         }
         Ok(transaction.commit().await?)
     }
 
     async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
         let transaction = self.tree.begin_with_mode(Mode::ReadOnly)?;
-        let value = transaction.get(key)?;
+        let value = transaction.get(&*stored(key))?;
         if let Some(value) = &value {
             see(value);
         }
@@ -86,16 +87,17 @@ impl Engine for SurrealKv {
 
     async fn scan(
         &self,
+        keyspace: usize,
         from: &[u8],
         limit: usize,
         mut see: impl FnMut(&[u8], &[u8]) + Send,
     ) -> Result<usize> {
         let transaction = self.tree.begin_with_mode(Mode::ReadOnly)?;
-        let mut entries = transaction.scan(from..)?;
+        let mut entries = transaction.scan(prefix::range(keyspace, from))?;
         let mut count = 0;
         let mut valid = entries.seek_first()?;
         while valid && count < limit {
-            see(entries.key().user_key(), &entries.value()?);
+            see(prefix::key(entries.key().user_key()), &entries.value()?);
             count += 1;
             valid = entries.next()?;
         }

@@ -125,6 +125,7 @@ impl<E: Engine> Run<'_, E> {
             rss_anon_bytes: self.memory.peak_anon_bytes(),
             entries: self.job.entries,
             shape: self.job.shape,
+            memory_mib: self.job.memory_mib,
             rounds: 1,
             ..Row::default()
         }

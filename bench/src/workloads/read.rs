@@ -75,7 +75,7 @@ impl<E: Engine> Run<'_, E> {
         let driver = self.open()?;
         self.warm_up(&driver)?;
         let entries = self.job.entries;
-        let limit = SHORT_SCAN.min(entries as usize / 8);
+        let limit = SHORT_SCAN.min(entries as usize / data::keyspaces() / 8);
         let duration = self.duration(Workload::Scan1000);
         let (meter, latencies) = self.reader(&driver, |engine| async move {
             let mut rng = Rng::with_seed(5);
@@ -157,7 +157,7 @@ async fn get_present<E: Engine>(engine: &E, number: u64) -> crate::engine::Resul
 /// A key of an entry that has `limit` entries after it. Keys are spread evenly, so those in the
 /// part of the key space that holds four times as many are far enough from the end.
 fn start_key(rng: &mut Rng, entries: u64, limit: usize) -> [u8; data::KEY_LEN] {
-    let part = 4 * limit as u64 * (u64::MAX / entries);
+    let part = 4 * limit as u64 * (u64::MAX / entries * data::keyspaces() as u64);
     loop {
         let key = data::key(rng.u64(0..entries));
         if data::place(&key) < u64::MAX - part {
@@ -176,13 +176,14 @@ async fn scan_from<E: Engine>(
     let mut right = true;
     let mut sum = 0u64;
     let count = engine
-        .scan(&from, limit, |key, value| {
+        .scan(data::keyspace_of(&from), &from, limit, |key, value| {
             right &= if first {
                 key == from
             } else {
                 key > &previous[..]
             };
             right &= data::belongs(key, value);
+            right &= data::keyspace_of(key) == data::keyspace_of(&from);
             sum = sum
                 .wrapping_add(data::touch(key))
                 .wrapping_add(data::touch(value));
@@ -199,13 +200,15 @@ async fn scan_from<E: Engine>(
 
 async fn scan_all<E: Engine>(engine: &E, entries: u64, expected: u64) -> crate::engine::Result<()> {
     let mut sum = 0u64;
-    let count = engine
-        .scan(&[0], usize::MAX, |key, value| {
+    let mut count = 0;
+    for keyspace in 0..data::keyspaces() {
+        let see = |key: &[u8], value: &[u8]| {
             sum = sum
                 .wrapping_add(data::touch(key))
                 .wrapping_add(data::touch(value));
-        })
-        .await?;
+        };
+        count += engine.scan(keyspace, &[0], usize::MAX, see).await?;
+    }
     let right = count as u64 == entries && sum == expected;
     ensure(
         right,

@@ -23,7 +23,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use siltstone_storage::{FolderLock, ManifestStore, Numbered, Pins, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A writer delays itself once for this many bytes when memory runs short.
@@ -87,6 +87,8 @@ pub(crate) struct Memory {
     reserved: Mutex<usize>,
     /// 0: writers run free; up to 1000: they slow down; above: they wait.
     pressure: AtomicUsize,
+    /// Several keyspaces are written to, and their memtables together are larger than one may be.
+    crowded: AtomicBool,
     since_delay: AtomicUsize,
     since_note: AtomicUsize,
 }
@@ -183,6 +185,28 @@ impl Core {
     /// Seals the active memtable and opens one that holds at least `bytes`; what is written from
     /// now on stands in log file `wal` or later. The caller holds the log.
     pub(crate) fn seal(&self, core: &KeyspaceCore, bytes: usize, wal: u64) {
+        if self.replace_active(core, bytes, wal) {
+            self.note_memory();
+            self.signals.flush();
+        }
+    }
+
+    /// As [`Core::seal`], for several keyspaces: what holds nothing stays, and they are flushed together.
+    pub(crate) fn seal_all(&self, cores: &[Arc<KeyspaceCore>], wal: u64) {
+        let mut any = false;
+        for core in cores {
+            if core.view.load().active.wal().is_some() {
+                any |= self.replace_active(core, 0, wal);
+            }
+        }
+        if any {
+            self.note_memory();
+            self.signals.flush();
+        }
+    }
+
+    /// True when the memtable that was active held something.
+    fn replace_active(&self, core: &KeyspaceCore, bytes: usize, wal: u64) -> bool {
         let capacity = bytes.max(self.shared.options.memtable_limit());
         let mut any = false;
         core.change(|view| {
@@ -193,10 +217,7 @@ impl Core {
             }
             view.with_memtables(Arc::new(Memtable::new(capacity, wal)), sealed)
         });
-        if any {
-            self.note_memory();
-            self.signals.flush();
-        }
+        any
     }
 
     /// Seals memtables that keep too many log files. The caller holds the log.
@@ -215,20 +236,55 @@ impl Core {
         }
     }
 
+    /// Seals the largest memtables, half of what is in all of them, when those of several keyspaces
+    /// together have more than one may have. The caller holds the log.
+    pub(crate) fn seal_crowd(&self, log: &mut Log) -> Result<()> {
+        match self.memory.crowded.swap(false, Ordering::Relaxed) {
+            true => self.seal_half(log),
+            false => Ok(()),
+        }
+    }
+
     /// When memtables of many keyspaces, or one huge record, take all the room and none of them is
-    /// full, the largest is sealed: else nobody would flush and writers would wait for ever.
+    /// full, the largest are sealed: else nobody would flush and writers would wait for ever.
     fn seal_largest(&self) -> Result<()> {
         let mut log = self.log.lock();
-        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
-        let active = |core: &Arc<KeyspaceCore>| core.view.load().active.memory();
-        let any_sealed = cores.iter().any(|core| !core.view.load().sealed.is_empty());
+        let keyspaces = self.keyspaces.read();
+        let any_sealed = keyspaces
+            .values()
+            .any(|core| !core.view.load().sealed.is_empty());
+        let active = keyspaces
+            .values()
+            .map(|core| core.view.load().active.memory());
         let limit = self.shared.options.memtable_limit();
-        if any_sealed || cores.iter().map(active).sum::<usize>() < most_in_memtables(limit) {
+        if any_sealed || active.sum::<usize>() < most_in_memtables(limit) {
             return Ok(());
         }
-        if let Some(largest) = cores.iter().max_by_key(|core| active(core)) {
-            self.rotate_log(&mut log, self.shared.env.clock.now())?;
-            self.seal(largest, 0, log.number());
+        drop(keyspaces);
+        self.seal_half(&mut log)
+    }
+
+    /// Seals the largest memtables that together have half of what is in all of them.
+    fn seal_half(&self, log: &mut Log) -> Result<()> {
+        let keyspaces = self.keyspaces.read();
+        let sized = |core: &Arc<KeyspaceCore>| (core.view.load().active.memory(), core.clone());
+        let mut largest: Vec<_> = keyspaces.values().map(sized).collect();
+        drop(keyspaces);
+        // Ties stand in the order of the keyspaces.
+        largest.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let total: usize = largest.iter().map(|(bytes, _)| bytes).sum();
+        let mut chosen = Vec::new();
+        let mut sum = 0;
+        for (bytes, core) in largest {
+            if sum * 2 >= total {
+                break;
+            }
+            sum += bytes;
+            chosen.push(core);
+        }
+        if !chosen.is_empty() {
+            self.rotate_log(log, self.shared.env.clock.now())?;
+            self.seal_all(&chosen, log.number());
         }
         Ok(())
     }
@@ -253,9 +309,11 @@ impl Core {
         let mut active = 0;
         let mut level0 = 0;
         let mut at_rest = true;
+        let mut written_to = 0;
         for core in keyspaces.values() {
             let view = core.view.load();
             at_rest &= view.active.wal().is_none() && view.sealed.is_empty();
+            written_to += u32::from(view.active.wal().is_some());
             active += view.active.memory();
             sealed += view
                 .sealed
@@ -266,6 +324,9 @@ impl Core {
             level0 = level0.max(runs);
         }
         drop(keyspaces);
+        // One alone is sealed when it is full, which is below this.
+        let crowded = written_to > 1 && sealed == 0 && active >= limit + limit / 4;
+        self.memory.crowded.store(crowded, Ordering::Relaxed);
         // One sealed memtable is the normal case. From there on writers slow down.
         let by_memory = match sealed + active {
             used if used >= most_in_memtables(limit) => WAIT,

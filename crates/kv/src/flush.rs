@@ -1,4 +1,5 @@
-//! Flush: a sealed memtable becomes a table of level 0, then the log it stood in may go.
+//! Flush: sealed memtables become tables of level 0, then the log they stood in may go. Small ones of
+//! many keyspaces go together, under one edit of the manifest.
 
 use crate::compaction::output::{Output, Outputs};
 use crate::compaction::outside::Others;
@@ -8,9 +9,11 @@ use crate::core::Core;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::memtable::{MemCursor, Memtable};
-use crate::range_delete::RangeTree;
+use crate::range_delete::{RangeDelete, RangeTree};
+use crate::sst::format::TableMeta;
+use crate::state::DbState;
 use crate::stats::{FlushStats, add};
-use crate::types::Commit;
+use crate::types::{Commit, SegmentId};
 use crate::view::KeyspaceCore;
 use crate::wal::{self, fences};
 use siltstone_storage::{BlobMeta, ReaderPins, Segment};
@@ -27,10 +30,68 @@ struct LogEnds {
 }
 
 /// What happened to the keyspace while its memtable was written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Overtaken {
     ByDrop,
     ByPolicy,
+}
+
+/// The oldest sealed memtable of a keyspace.
+#[derive(Debug, Clone)]
+struct Sealed {
+    core: Arc<KeyspaceCore>,
+    memtable: Arc<Memtable>,
+}
+
+/// A memtable whose tables are written and that no manifest lists yet.
+#[derive(Debug)]
+struct Written {
+    sealed: Sealed,
+    tables: Vec<(SegmentId, TableMeta)>,
+    ranges: Vec<RangeDelete>,
+    drops: Drops,
+    dropped: u64,
+}
+
+impl Written {
+    fn names(&self) -> Vec<SegmentId> {
+        self.tables.iter().map(|(id, _)| *id).collect()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.tables.iter().map(|(_, meta)| meta.bytes).sum()
+    }
+
+    /// Whether its tables may still be listed.
+    fn overtaken(&self, state: &DbState) -> Option<Overtaken> {
+        match state.keyspace(self.sealed.core.id) {
+            None => Some(Overtaken::ByDrop),
+            Some(keyspace) if !self.drops.fits(keyspace) => Some(Overtaken::ByPolicy),
+            Some(_) => None,
+        }
+    }
+
+    /// Lists its tables.
+    fn list(&self, state: &mut DbState) -> Result<()> {
+        let id = self.sealed.core.id;
+        if let Some(keyspace) = state.keyspace_mut(id) {
+            keyspace.flushed = keyspace.flushed.max(self.sealed.memtable.max_commit());
+            self.drops.note(keyspace);
+            keyspace.range_deletes.extend(self.ranges.iter().cloned());
+        }
+        for (id, meta) in &self.tables {
+            let segment = Segment {
+                id: *id,
+                meta: meta.clone(),
+            };
+            state
+                .tables
+                .append(segment)
+                .map_err(crate::compaction::lost)?;
+        }
+        state.forget_range_deletes(id);
+        Ok(())
+    }
 }
 
 impl Core {
@@ -48,20 +109,14 @@ impl Core {
             {
                 self.rotate_log(&mut log, clock.now())?;
             }
-            for core in &cores {
-                if core.view.load().active.wal().is_some() {
-                    self.seal(core, 0, log.number());
-                }
-            }
+            self.seal_all(&cores, log.number());
         }
         let mut total = FlushStats::default();
-        for core in &cores {
-            while let Some(stats) = self.flush_oldest(core)? {
-                total.tables.extend(stats.tables);
-                total.entries += stats.entries;
-                total.dropped += stats.dropped;
-                total.bytes += stats.bytes;
-            }
+        while let Some(stats) = self.flush_group()? {
+            total.tables.extend(stats.tables);
+            total.entries += stats.entries;
+            total.dropped += stats.dropped;
+            total.bytes += stats.bytes;
         }
         total.latency = clock.elapsed().saturating_sub(started);
         Ok(total)
@@ -69,50 +124,80 @@ impl Core {
 
     /// Flushes what is sealed, over all keyspaces. True when there was something.
     pub(crate) fn flush_sealed(&self) -> Result<bool> {
-        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let mut any = false;
-        for core in cores {
-            while self.flush_oldest(&core)?.is_some() {
-                any = true;
-            }
+        while self.flush_group()?.is_some() {
+            any = true;
         }
         Ok(any)
     }
 
-    /// Flushes the oldest sealed memtable of a keyspace; `None` when none waits.
-    fn flush_oldest(&self, core: &Arc<KeyspaceCore>) -> Result<Option<FlushStats>> {
+    /// The oldest sealed memtables of some keyspaces, with no more in them together than one may have
+    /// unless it is one alone.
+    fn next_group(&self) -> Vec<Sealed> {
+        let limit = self.shared.options.memtable_limit();
+        let mut group: Vec<Sealed> = Vec::new();
+        let mut bytes = 0;
+        for core in self.keyspaces.read().values() {
+            let Some(memtable) = core.view.load().sealed.last().cloned() else {
+                continue;
+            };
+            bytes += memtable.bytes();
+            if bytes > limit && !group.is_empty() {
+                break;
+            }
+            let core = core.clone();
+            group.push(Sealed { core, memtable });
+        }
+        group
+    }
+
+    /// Flushes the next group of memtables; `None` when none waits.
+    fn flush_group(&self) -> Result<Option<FlushStats>> {
         let _one_at_a_time = self.flushing.lock();
-        let Some(memtable) = core.view.load().sealed.last().cloned() else {
+        let group = self.next_group();
+        if group.is_empty() {
             return Ok(None);
-        };
-        self.await_writes(&memtable)?;
-        let log = self.log_without(&memtable);
-        if self.bucket || memtable.max_commit() > log.durable {
-            // What the table holds must not be ahead of the log: writes of its own and of other
-            // keyspaces before it may still be in the log's buffer, or on their way.
-            self.sync()?;
         }
         let clock = &self.shared.env.clock;
         let started = clock.elapsed();
-        let mut stats = self.write_memtable(core, &memtable, log)?;
-        self.install(core, Some(&memtable));
+        let log = self.ready_to_flush(&group)?;
+        let flushed = group.len() as u64;
+        let mut stats = self.write_group(&group, log)?;
+        for sealed in &group {
+            self.install(&sealed.core, Some(&sealed.memtable));
+        }
         let floor = self.manifest.current().state.wal_floor;
         self.delete_log_below(floor);
         stats.latency = clock.elapsed().saturating_sub(started);
-        add(&self.shared.counters.flushes, 1);
+        add(&self.shared.counters.flushes, flushed);
         add(&self.shared.counters.flush_bytes, stats.bytes);
         add(&self.shared.counters.dropped_versions, stats.dropped);
-        metrics::counter!("siltstone_flushes_total").increment(1);
+        metrics::counter!("siltstone_flushes_total").increment(flushed);
         metrics::counter!("siltstone_flush_bytes_total").increment(stats.bytes);
         metrics::histogram!("siltstone_flush_seconds").record(stats.latency.as_secs_f64());
         tracing::debug!(
-            keyspace = core.name,
+            memtables = flushed,
             entries = stats.entries,
             bytes = stats.bytes,
             "flushed"
         );
         self.signals.compact();
         Ok(Some(stats))
+    }
+
+    /// Waits until everything in the memtables is visible, and in the log as far as it must be.
+    fn ready_to_flush(&self, group: &[Sealed]) -> Result<LogEnds> {
+        for sealed in group {
+            self.await_writes(&sealed.memtable)?;
+        }
+        let log = self.log_without(group);
+        let newest = group.iter().map(|sealed| sealed.memtable.max_commit());
+        if self.bucket || newest.max() > Some(log.durable) {
+            // What a table holds must not be ahead of the log: writes of its own and of other
+            // keyspaces before it may still be in the log's buffer, or on their way.
+            self.sync()?;
+        }
+        Ok(log)
     }
 
     /// Waits until every write that has room in the memtable is in it and visible.
@@ -124,12 +209,78 @@ impl Core {
         Ok(())
     }
 
-    fn write_memtable(
-        &self,
-        core: &KeyspaceCore,
-        memtable: &Arc<Memtable>,
-        log: LogEnds,
-    ) -> Result<FlushStats> {
+    /// Writes the memtables of a group and lists their tables, all in one edit.
+    fn write_group(&self, group: &[Sealed], log: LogEnds) -> Result<FlushStats> {
+        let mut written: Vec<Written> = Vec::new();
+        for sealed in group {
+            match self.write_memtable(sealed) {
+                Ok(tables) => written.push(tables),
+                Err(error) => {
+                    self.discard(written.iter().flat_map(Written::names));
+                    return Err(error);
+                }
+            }
+        }
+        while !written.is_empty() {
+            let Some((at, how)) = self.list_group(&written, log)? else {
+                break;
+            };
+            let overtaken = written.swap_remove(at);
+            self.discard(overtaken.names());
+            if how == Overtaken::ByPolicy {
+                match self.write_memtable(&overtaken.sealed) {
+                    Ok(tables) => written.push(tables),
+                    Err(error) => {
+                        self.discard(written.iter().flat_map(Written::names));
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let mut stats = FlushStats::default();
+        for made in &written {
+            stats.entries += entries_of(&made.tables);
+            stats.bytes += made.bytes();
+            stats.dropped += made.dropped;
+            let names = made.names().into_iter();
+            stats.tables.extend(names.filter(|id| !id.is_blob_file()));
+        }
+        Ok(stats)
+    }
+
+    /// Lists all tables of a group, or none and says which memtable was overtaken.
+    fn list_group(&self, group: &[Written], log: LogEnds) -> Result<Option<(usize, Overtaken)>> {
+        let times = self.times.lock().clone();
+        let now = self.shared.env.clock.now();
+        let mut overtaken = None;
+        let edited = self.edit(|state| {
+            let overtaken_at = |(at, made): (usize, &Written)| Some((at, made.overtaken(state)?));
+            overtaken = group.iter().enumerate().find_map(overtaken_at);
+            if overtaken.is_some() {
+                return Err(Error::Cancelled { what: "a flush" });
+            }
+            state.forget_lapsed(now);
+            for made in group {
+                made.list(state)?;
+            }
+            state.head = state.head.max(log.durable);
+            state.wal_floor = state.wal_floor.max(log.floor);
+            state.times = times.clone();
+            Ok(())
+        });
+        match (edited, overtaken) {
+            (Ok(_), _) => Ok(None),
+            (Err(_), Some(overtaken)) => Ok(Some(overtaken)),
+            (Err(error), None) => {
+                self.discard_unless_unknown(group.iter().flat_map(Written::names).collect());
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the tables of one memtable.
+    fn write_memtable(&self, sealed: &Sealed) -> Result<Written> {
+        let Sealed { core, memtable } = sealed;
         let view = core.view.load_full();
         let (retention, now) = self.retention(&view);
         let times = self.times.lock().clone();
@@ -184,68 +335,28 @@ impl Core {
         filter.finish(&mut outputs)?;
         let dropped = filter.dropped();
         let expired = filter.any_expired();
-        let written = outputs.finish()?;
-        let made: Vec<_> = written.iter().map(|(id, _)| *id).collect();
-        let flushed = memtable.max_commit();
-        let mut overtaken = None;
-        let edited = self.edit(|state| {
-            overtaken = None;
-            let newest = (dropped > 0).then_some(flushed);
-            let drops = Drops::new(&view, &retention, newest).with_expired(expired, now);
-            match state.keyspace_mut(core.id) {
-                None => overtaken = Some(Overtaken::ByDrop),
-                Some(keyspace) if !drops.fits(keyspace) => overtaken = Some(Overtaken::ByPolicy),
-                Some(keyspace) => {
-                    keyspace.flushed = keyspace.flushed.max(flushed);
-                    drops.note(keyspace);
-                    keyspace.range_deletes.extend(own_ranges.iter().cloned());
-                }
-            }
-            if overtaken.is_some() {
-                return Err(Error::Cancelled { what: "a flush" });
-            }
-            state.forget_lapsed(now);
-            for (id, meta) in &written {
-                let segment = Segment {
-                    id: *id,
-                    meta: meta.clone(),
-                };
-                state
-                    .tables
-                    .append(segment)
-                    .map_err(crate::compaction::lost)?;
-            }
-            state.forget_range_deletes(core.id);
-            state.head = state.head.max(log.durable);
-            state.wal_floor = state.wal_floor.max(log.floor);
-            state.times = times.clone();
-            Ok(())
-        });
-        if let Err(error) = edited {
-            self.discard_unless_unknown(made);
-            return match overtaken {
-                Some(Overtaken::ByDrop) => Ok(FlushStats::default()),
-                Some(Overtaken::ByPolicy) => self.write_memtable(core, memtable, log),
-                None => Err(error),
-            };
-        }
-        Ok(FlushStats {
-            entries: entries_of(&written),
-            bytes: written.iter().map(|(_, meta)| meta.bytes).sum(),
-            tables: made.into_iter().filter(|id| !id.is_blob_file()).collect(),
+        let newest = (dropped > 0).then_some(memtable.max_commit());
+        Ok(Written {
+            sealed: sealed.clone(),
+            tables: outputs.finish()?,
+            drops: Drops::new(&view, &retention, newest).with_expired(expired, now),
+            ranges: own_ranges,
             dropped,
-            ..FlushStats::default()
         })
     }
 
     /// What the manifest may say about the log once `flushed` is in a table.
-    fn log_without(&self, flushed: &Arc<Memtable>) -> LogEnds {
+    fn log_without(&self, flushed: &[Sealed]) -> LogEnds {
+        let is_flushed = |memtable: &Arc<Memtable>| {
+            let mut flushed = flushed.iter();
+            flushed.any(|sealed| Arc::ptr_eq(&sealed.memtable, memtable))
+        };
         let log = self.log.lock();
         let keyspaces = self.keyspaces.read();
         let mut floor = log.number();
         for core in keyspaces.values() {
             for memtable in core.view.load().memtables() {
-                if !Arc::ptr_eq(memtable, flushed)
+                if !is_flushed(memtable)
                     && let Some(wal) = memtable.wal()
                 {
                     floor = floor.min(wal);

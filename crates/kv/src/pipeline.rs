@@ -360,6 +360,7 @@ impl Core {
             self.rotate_log(&mut log, group.time)?;
         }
         let file = log.number();
+        self.seal_crowd(&mut log)?;
         if group.commits > 0 {
             self.set_room_aside(&mut log, group)?;
             log.add(&group.payload, group.first, group.last());

@@ -105,9 +105,44 @@ pub(crate) struct Block {
     data: Bytes,
     keys_len: usize,
     restarts_at: usize,
-    restarts: usize,
+    restarts: Arc<[Restart]>,
+    prefix: Prefix,
     entries: u32,
     base: u64,
+}
+
+/// What all restart keys of a block begin with.
+#[derive(Debug, Clone, Copy, Default)]
+struct Prefix {
+    len: usize,
+    /// Its first eight bytes: most are not longer, and then a search has no need of the block for it.
+    head: u64,
+    /// Where it stands in the block.
+    at: usize,
+}
+
+/// A full key of the block, as a search wants it: the search goes through these alone, a few cache
+/// lines side by side, and touches the keys only where it ends.
+#[derive(Debug, Clone, Copy)]
+struct Restart {
+    /// Of the key behind the shared prefix. Where two differ, the keys are in the same order.
+    head: u64,
+    key_at: u32,
+    /// From the block's start.
+    value_at: u32,
+}
+
+/// The first eight bytes of a key as a number, zeros behind its end.
+#[inline(always)]
+fn head_of(key: &[u8]) -> u64 {
+    match key.first_chunk() {
+        Some(head) => u64::from_be_bytes(*head),
+        None => {
+            let mut head = [0; 8];
+            head[..key.len()].copy_from_slice(key);
+            u64::from_be_bytes(head)
+        }
+    }
 }
 
 /// An entry's fixed part, and where its variable parts stand.
@@ -160,14 +195,61 @@ impl Block {
         if restarts as u64 != u64::from(entries).div_ceil(u64::from(RESTART)) {
             return Err("a block whose restarts do not fit its entries");
         }
-        Ok(Self {
+        let mut block = Self {
             data,
             keys_len,
             restarts_at,
-            restarts,
+            restarts: Arc::default(),
+            prefix: Prefix::default(),
             entries,
             base,
-        })
+        };
+        block
+            .index_restarts(restarts)
+            .ok_or("a block whose restarts are no entries")?;
+        Ok(block)
+    }
+
+    /// Reads the restarts of the block's end.
+    fn index_restarts(&mut self, count: usize) -> Option<()> {
+        let Some(last) = count.checked_sub(1) else {
+            return Some(());
+        };
+        let first = self.full_key(self.restart_at(0)?.0)?;
+        let shared = common_prefix(first, self.full_key(self.restart_at(last)?.0)?);
+        let prefix_head = head_of(&first[..shared]);
+        let restarts = (0..count).map(|n| {
+            let (key_at, value_at) = self.restart_at(n)?;
+            Some(Restart {
+                head: head_of(self.full_key(key_at)?.get(shared..)?),
+                key_at: key_at as u32,
+                value_at: u32::try_from(value_at).ok()?,
+            })
+        });
+        let restarts = restarts.collect::<Option<Arc<[Restart]>>>()?;
+        self.prefix = Prefix {
+            len: shared,
+            head: prefix_head,
+            at: self.head(restarts[0].key_at as usize)?.suffix_at,
+        };
+        self.restarts = restarts;
+        Some(())
+    }
+
+    /// Key and value offsets of restart `n`, as they are written.
+    fn restart_at(&self, n: usize) -> Option<(usize, usize)> {
+        let at = self.restarts_at + n * RESTART_BYTES;
+        let pair = self.data.get(at..at + RESTART_BYTES)?;
+        let key_at = u32::from_le_bytes(pair[..4].try_into().ok()?) as usize;
+        let value_at = u32::from_le_bytes(pair[4..].try_into().ok()?) as usize;
+        (key_at < self.keys_len).then_some((key_at, self.keys_len.checked_add(value_at)?))
+    }
+
+    /// The key of the restart entry at `at`, which shares nothing.
+    #[inline]
+    fn full_key(&self, at: usize) -> Option<&[u8]> {
+        let head = self.head(at)?;
+        self.data.get(head.suffix_at..head.end())
     }
 
     /// The block of an ingested table, whose entries were all written at `commit`.
@@ -184,7 +266,8 @@ impl Block {
             data: Bytes::new(),
             keys_len: 0,
             restarts_at: 0,
-            restarts: 0,
+            restarts: Arc::default(),
+            prefix: Prefix::default(),
             entries: 0,
             base: 0,
         }
@@ -192,7 +275,7 @@ impl Block {
 
     /// Bytes this block takes in memory.
     pub(crate) fn weight(&self) -> usize {
-        self.data.len() + size_of::<Self>() + 32
+        self.data.len() + self.restarts.len() * size_of::<Restart>() + size_of::<Self>() + 48
     }
 
     /// The bytes of a found value.
@@ -249,7 +332,7 @@ impl Block {
 
     /// The number and value of the first entry not before (`key`, `commit`). `None`: damaged.
     pub(crate) fn lower_bound(&self, key: &[u8], commit: Commit) -> Option<Option<(usize, &[u8])>> {
-        if self.restarts == 0 {
+        if self.restarts.is_empty() {
             return Some(None);
         }
         let restart = self.restarts_before(key, commit)?.saturating_sub(1);
@@ -294,22 +377,28 @@ impl Block {
         })
     }
 
-    /// Key and value offsets of restart `n`.
+    /// Where key and value of restart `n` stand.
     #[inline]
     fn restart(&self, n: usize) -> Option<(usize, usize)> {
-        let at = self.restarts_at + n * RESTART_BYTES;
-        let pair = self.data.get(at..at + RESTART_BYTES)?;
-        let key_at = u32::from_le_bytes(pair[..4].try_into().ok()?) as usize;
-        let value_at = u32::from_le_bytes(pair[4..].try_into().ok()?) as usize;
-        (key_at < self.keys_len).then_some((key_at, self.keys_len.checked_add(value_at)?))
+        let restart = self.restarts.get(n)?;
+        Some((restart.key_at as usize, restart.value_at as usize))
     }
 
     /// The number of restarts whose entry sorts before (`key`, `commit`). `None`: damaged.
     fn restarts_before(&self, key: &[u8], commit: Commit) -> Option<usize> {
-        let (mut low, mut high) = (0, self.restarts);
+        match self.prefix_of(key)? {
+            Ordering::Less => return Some(0),
+            Ordering::Equal => {}
+            Ordering::Greater => return Some(self.restarts.len()),
+        }
+        let head = head_of(&key[self.prefix.len..]);
+        let mut low = self.restarts.partition_point(|own| own.head < head);
+        // Only keys with the same head are compared in full.
+        let alike = &self.restarts[low..];
+        let mut high = low + alike.partition_point(|own| own.head == head);
         while low < high {
             let middle = (low + high) / 2;
-            let head = self.head(self.restart(middle)?.0)?;
+            let head = self.head(self.restarts[middle].key_at as usize)?;
             let own = &self.data[head.suffix_at..head.end()];
             if own.cmp(key).then(commit.cmp(&head.commit)) == Ordering::Less {
                 low = middle + 1;
@@ -320,9 +409,20 @@ impl Block {
         Some(low)
     }
 
+    /// How `key` stands to the keys with the block's prefix; equal when it has that too.
+    #[inline]
+    fn prefix_of(&self, key: &[u8]) -> Option<Ordering> {
+        let Prefix { len, head, at } = self.prefix;
+        if len <= 8 && len <= key.len() {
+            return Some(head_of(&key[..len]).cmp(&head));
+        }
+        let prefix = self.data.get(at..at.checked_add(len)?)?;
+        Some(key[..len.min(key.len())].cmp(prefix))
+    }
+
     /// Where to start walking to reach the first entry not before (`key`, `commit`).
     fn restart_before(&self, key: &[u8], commit: Commit) -> Option<Option<(usize, usize)>> {
-        if self.restarts == 0 {
+        if self.restarts.is_empty() {
             return Some(None);
         }
         let before = self.restarts_before(key, commit)?;

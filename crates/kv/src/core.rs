@@ -215,7 +215,9 @@ impl Core {
                 any = true;
                 sealed.insert(0, view.active.clone());
             }
-            view.with_memtables(Arc::new(Memtable::new(capacity, wal)), sealed)
+            // As many as the last time.
+            let next = Memtable::expecting(view.active.entries(), capacity, wal);
+            view.with_memtables(Arc::new(next), sealed)
         });
         any
     }

@@ -21,6 +21,7 @@ impl Core {
         if state.tables.retired().next().is_none() {
             return Ok(());
         }
+        self.move_pins();
         let env = &self.shared.env;
         // Old manifests first: a reader that pins one of them afterwards finds it gone and takes a
         // newer one; a pin that is there by then is seen by the second look.
@@ -61,6 +62,18 @@ impl Core {
         env.blobs.delete_all(&names)?;
         self.deleted.lock().extend(free);
         Ok(())
+    }
+
+    /// Lets the views of keyspaces in which nothing happens hold the newest version of the log. The one
+    /// of their last flush or compaction holds what other keyspaces have replaced since.
+    fn move_pins(&self) {
+        let (current, pin) = self.pin_current();
+        let live = current.state.tables.live().iter();
+        let live: BTreeSet<SegmentId> = live.map(|segment| segment.id).collect();
+        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        for core in cores {
+            core.move_pin(&pin, &live);
+        }
     }
 
     /// Deletes the tables that no manifest lists: leftovers of writers that are fenced by now. A

@@ -18,7 +18,7 @@ use crate::types::{Commit, KeyspaceId, SegmentId};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use siltstone_storage::{Blobs, Numbered, Pins, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Holds a version of the segment log until dropped.
@@ -238,6 +238,14 @@ impl View {
             pin: self.pin.clone(),
         }
     }
+
+    /// The same, with its segments held by `pin`, which must hold all of them.
+    fn held_by(&self, pin: Arc<SegmentPin>) -> View {
+        View {
+            pin,
+            ..self.with_memtables(self.active.clone(), self.sealed.clone())
+        }
+    }
 }
 
 /// A keyspace of an open database.
@@ -256,6 +264,21 @@ impl KeyspaceCore {
         let _one_at_a_time = self.changing.lock();
         let next = change(&self.view.load());
         self.view.store(Arc::new(next));
+    }
+
+    /// Holds what the view reads by a newer pin, of a version of the log in which `live` are the segments.
+    /// A view whose tables are not all among them is about to be replaced, and stays as it is.
+    pub(crate) fn move_pin(&self, pin: &Arc<SegmentPin>, live: &BTreeSet<SegmentId>) {
+        let may_move = |view: &View| {
+            view.pin.version < pin.version && view.tables().all(|table| live.contains(&table.id))
+        };
+        if !may_move(&self.view.load()) {
+            return;
+        }
+        self.change(|view| match may_move(view) {
+            true => view.held_by(pin.clone()),
+            false => view.held_by(view.pin.clone()),
+        });
     }
 }
 

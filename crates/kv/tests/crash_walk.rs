@@ -158,6 +158,24 @@ const WALKS: &[Walk] = &[
         },
     },
     Walk {
+        name: "memtables of two keyspaces, flushed together",
+        before: |world| {
+            world
+                .kv
+                .create_keyspace("side", small_keyspace())
+                .map(|_| ())
+        },
+        run: |world| {
+            for n in 0..3 {
+                let value = n.to_string();
+                world.write(&[("a", Some(&value))], true, Durability::Buffered)?;
+                world.put("b", &value, Durability::Durable)?;
+                world.flush()?;
+            }
+            Ok(())
+        },
+    },
+    Walk {
         name: "compaction",
         before: |world| {
             for _ in 0..3 {

@@ -80,8 +80,7 @@ impl Core {
         let Some(_permit) = self.compactions.try_take() else {
             return Ok(false);
         };
-        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
-        for core in cores {
+        for core in self.most_pressing_first() {
             let picked = self.claim(|claimed| {
                 let current = self.manifest.current();
                 let tables = candidates(&current.state, &core);
@@ -108,6 +107,18 @@ impl Core {
             }
         }
         Ok(false)
+    }
+
+    /// The keyspaces, those with the most tables in level 0 first: writes to any of them wait for the
+    /// fullest one.
+    fn most_pressing_first(&self) -> Vec<Arc<KeyspaceCore>> {
+        let mut cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        let level0 = |core: &Arc<KeyspaceCore>| {
+            let view = core.view.load();
+            view.runs.iter().filter(|run| run.level == 0).count()
+        };
+        cores.sort_by_cached_key(|core| std::cmp::Reverse(level0(core)));
+        cores
     }
 
     /// A table that is not worth its room any more.

@@ -14,18 +14,29 @@ const BYTES_A_SLOT: usize = 96;
 /// takes little memory, and there is one for every keyspace.
 const CHUNK: usize = 4096;
 const EMPTY: u32 = 0;
+/// Each table of an index has so many times the slots of the one before.
+const GROWTH: usize = 4;
 
-/// The hash table.
+/// The hash table: one, or several one after the other, each larger than the one before, when more
+/// comes than was expected. A key stands in one of them.
 #[derive(Debug)]
 pub(crate) struct Index {
-    chunks: Box<[OnceLock<Box<[AtomicU32]>>]>,
-    slots: usize,
+    stages: Box<[Stage]>,
+    /// Stages that may hold something.
+    live: AtomicUsize,
     /// Low bits of a slot that hold the place; the rest is of the hash.
     place_bits: u32,
+    full: AtomicBool,
+}
+
+/// One table of the index.
+#[derive(Debug)]
+struct Stage {
+    chunks: Box<[OnceLock<Box<[AtomicU32]>>]>,
+    slots: usize,
     keys: AtomicUsize,
     /// Chunks that are set up.
     in_use: AtomicUsize,
-    full: AtomicBool,
 }
 
 /// What the index knows of a key.
@@ -39,33 +50,20 @@ pub(crate) enum Found {
     Unknown,
 }
 
-impl Index {
-    /// For a list of `capacity` bytes whose places are below `places`.
-    pub(crate) fn new(capacity: usize, places: usize) -> Self {
-        let slots = (capacity / BYTES_A_SLOT).next_power_of_two().max(16);
-        let place_bits = usize::BITS - places.leading_zeros();
+impl Stage {
+    fn new(slots: usize) -> Self {
         Self {
             chunks: std::iter::repeat_with(OnceLock::new)
                 .take(slots.div_ceil(CHUNK))
                 .collect(),
             slots,
-            place_bits: place_bits.min(32),
             keys: AtomicUsize::new(0),
             in_use: AtomicUsize::new(0),
-            full: AtomicBool::new(false),
         }
     }
 
-    /// Bytes of memory it takes.
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.in_use.load(Ordering::Relaxed) * self.slots.min(CHUNK) * size_of::<AtomicU32>()
-    }
-
-    /// The numbers of the slots, from the first one that a hash may stand in.
-    fn probe(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.slots - 1;
-        let start = hash as usize & mask;
-        (0..self.slots).map(move |step| (start + step) & mask)
     }
 
     /// A slot, to be read; one that was never set up is empty.
@@ -82,6 +80,63 @@ impl Index {
             empty.take(self.slots.min(CHUNK)).collect()
         });
         chunk[slot % CHUNK].store(value, Ordering::Release);
+    }
+
+    /// The slot for which `is_here` holds, or else the empty one where the search ended. `None` when
+    /// there is neither.
+    #[inline]
+    fn search(&self, hash: u64, is_here: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
+        let mask = self.slots - 1;
+        let start = hash as usize & mask;
+        for step in 0..self.slots {
+            let slot = (start + step) & mask;
+            let here = self.read(slot);
+            if here == EMPTY || is_here(here) {
+                return Some((slot, here));
+            }
+        }
+        None
+    }
+
+    /// True when no further key may come in.
+    fn is_full(&self, is_last: bool) -> bool {
+        let most = match is_last {
+            true => self.slots / 8 * 7,
+            // Searched from now on for every key that is in a later one.
+            false => self.slots / 8 * 5,
+        };
+        self.keys.load(Ordering::Relaxed) >= most
+    }
+}
+
+impl Index {
+    /// For a list of `capacity` bytes whose places are below `places`, and about `expected` keys.
+    pub(crate) fn new(capacity: usize, places: usize, expected: usize) -> Self {
+        let most = (capacity / BYTES_A_SLOT).next_power_of_two().max(16);
+        let first = (expected * 8 / 5).next_power_of_two().max(CHUNK);
+        Self::with_slots(first.min(most), most, places)
+    }
+
+    fn with_slots(first: usize, most: usize, places: usize) -> Self {
+        let sizes = std::iter::successors(Some(first), |slots| {
+            (*slots < most).then(|| (slots * GROWTH).min(most))
+        });
+        let place_bits = usize::BITS - places.leading_zeros();
+        Self {
+            stages: sizes.map(Stage::new).collect(),
+            live: AtomicUsize::new(1),
+            place_bits: place_bits.min(32),
+            full: AtomicBool::new(false),
+        }
+    }
+
+    /// Bytes of memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.live().iter().map(Stage::bytes).sum()
+    }
+
+    fn live(&self) -> &[Stage] {
+        &self.stages[..self.live.load(Ordering::Acquire)]
     }
 
     /// The part of a slot that is of the hash.
@@ -112,26 +167,41 @@ impl Index {
             return;
         }
         let mark = self.mark(hash);
-        for slot in self.probe(hash) {
-            let here = self.read(slot);
-            if here == EMPTY {
-                let keys = self.keys.load(Ordering::Relaxed) + 1;
-                if keys > self.slots / 8 * 7 {
-                    break;
-                }
-                self.keys.store(keys, Ordering::Relaxed);
-                self.write(slot, mark | place);
-                return;
-            }
-            let other = self.place(here);
-            if here == mark | other && is_key(other) {
-                if is_older(other) {
-                    self.write(slot, mark | place);
+        let is_here = |slot| {
+            let other = self.place(slot);
+            slot == mark | other && is_key(other)
+        };
+        let live = self.live();
+        let mut end = None;
+        for stage in live {
+            end = stage.search(hash, is_here);
+            if let Some((slot, here)) = end
+                && here != EMPTY
+            {
+                if is_older(self.place(here)) {
+                    stage.write(slot, mark | place);
                 }
                 return;
             }
         }
-        self.full.store(true, Ordering::Release);
+        // A new key: into the last stage, or the first slot of the next one.
+        let number = live.len();
+        let last = &live[number - 1];
+        let is_last = number == self.stages.len();
+        match end {
+            Some((slot, _)) if !last.is_full(is_last) => {
+                last.keys.fetch_add(1, Ordering::Relaxed);
+                last.write(slot, mark | place);
+            }
+            _ if !is_last => {
+                let next = &self.stages[number];
+                next.keys.fetch_add(1, Ordering::Relaxed);
+                next.write(hash as usize & (next.slots - 1), mark | place);
+                // Readers look into it from here on. Whoever does not yet reads at a commit before.
+                self.live.store(number + 1, Ordering::Release);
+            }
+            _ => self.full.store(true, Ordering::Release),
+        }
     }
 
     /// Where the newest version of a key stands.
@@ -141,17 +211,19 @@ impl Index {
             return Found::Unknown;
         }
         let mark = self.mark(hash);
-        for slot in self.probe(hash) {
-            let here = self.read(slot);
-            if here == EMPTY {
-                return Found::Absent;
-            }
-            let place = self.place(here);
-            if here == mark | place && is_key(place) {
-                return Found::At(place);
+        let is_here = |slot| {
+            let place = self.place(slot);
+            slot == mark | place && is_key(place)
+        };
+        // The last one has the most.
+        for stage in self.live().iter().rev() {
+            if let Some((_, here)) = stage.search(hash, is_here)
+                && here != EMPTY
+            {
+                return Found::At(self.place(here));
             }
         }
-        Found::Unknown
+        Found::Absent
     }
 }
 
@@ -163,28 +235,47 @@ mod tests {
 
     #[test]
     fn little_in_it_takes_little_memory() {
-        let index = Index::new(64 << 20, 8 << 20);
-        let set_up = || {
-            index
-                .chunks
-                .iter()
-                .filter(|chunk| chunk.get().is_some())
-                .count()
-        };
+        let index = Index::new(64 << 20, 8 << 20, 0);
         assert_eq!(index.find(7, |_| true), Found::Absent);
-        assert_eq!((set_up(), index.slots), (0, 1 << 20));
-        index.note(7, 1, |_| false, |_| true);
-        assert_eq!(index.find(7, |_| true), Found::At(1));
-        assert_eq!(set_up(), 1);
+        assert_eq!(index.bytes(), 0);
+        assert_eq!(index.stages.last().unwrap().slots, 1 << 20);
+        let hash = |n: u32| {
+            u64::from(n)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(32)
+        };
+        for n in 1..=1_000_000u32 {
+            // Five eighths of one are taken when the next, four times as large, is begun.
+            let slots = index.bytes() / 4;
+            assert!(
+                slots <= CHUNK + 11 * n as usize,
+                "{slots} slots for {n} keys"
+            );
+            index.note(hash(n), n, |other| other == n, |_| true);
+        }
+        let found = |n| index.find(hash(n), |other| other == n);
+        assert!((1..=1_000_000).all(|n| found(n) == Found::At(n)));
+        assert_eq!(found(1_000_001), Found::Absent);
+    }
+
+    #[test]
+    fn what_is_expected_stands_in_one_table() {
+        let index = Index::new(64 << 20, 8 << 20, 300_000);
+        assert_eq!(index.stages[0].slots, 1 << 19);
+        assert_eq!(
+            Index::new(64 << 20, 8 << 20, usize::MAX / 16).stages.len(),
+            1
+        );
     }
 
     proptest! {
         #[test]
         fn the_newest_place_of_each_key_is_found_until_it_gives_up(
             keys in prop::collection::vec((0u64..60, 0u64..1000), 1..120), places in 1usize..1 << 33,
+            first in prop::sample::select(vec![4, 16, 32, 64]),
         ) {
             // Few slots, hashes that collide, and marks of every width.
-            let index = Index::new(64 * BYTES_A_SLOT, places.max(200));
+            let index = Index::with_slots(first, 64, places.max(200));
             let mut entries: Vec<(u64, u64)> = vec![(u64::MAX, 0)];
             let mut newest: BTreeMap<u64, u32> = BTreeMap::new();
             let hash = |key: u64| (key % 7) | ((key % 3) << 32);

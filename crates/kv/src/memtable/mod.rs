@@ -37,9 +37,17 @@ pub(crate) struct Memtable {
 
 impl Memtable {
     pub(crate) fn new(capacity: usize, wal: u64) -> Self {
+        Self::expecting(0, capacity, wal)
+    }
+
+    /// As [`Memtable::new`], for about as many versions as `expected`.
+    pub(crate) fn expecting(expected: u64, capacity: usize, wal: u64) -> Self {
         let list = SkipList::new(capacity);
+        let expected = usize::try_from(expected)
+            .unwrap_or(usize::MAX)
+            .min(capacity);
         Self {
-            index: Index::new(capacity, list.places()),
+            index: Index::new(capacity, list.places(), expected),
             list,
             entries: AtomicU64::new(0),
             min_commit: AtomicU64::new(u64::MAX),

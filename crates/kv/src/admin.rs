@@ -226,6 +226,13 @@ impl Kv {
         self.core().shared.is_stopped()
     }
 
+    /// Whether somebody asked for a look at what there is to compact or to delete, since this was last
+    /// asked.
+    #[doc(hidden)]
+    pub fn take_compact_signal(&self) -> bool {
+        self.core().signals.take_compact()
+    }
+
     /// Permits given out to scans and to compactions.
     #[doc(hidden)]
     pub fn permits_in_use(&self) -> (usize, usize) {

@@ -3,6 +3,7 @@
 
 use crate::core::Core;
 use crate::error::Result;
+use crate::state::DbState;
 use crate::types::SegmentId;
 use siltstone_storage::ReaderPins;
 use std::collections::BTreeSet;
@@ -67,11 +68,26 @@ impl Core {
     /// Lets the views of keyspaces in which nothing happens hold the newest version of the log. The one
     /// of their last flush or compaction holds what other keyspaces have replaced since.
     fn move_pins(&self) {
+        let live_of = |state: &DbState| -> BTreeSet<SegmentId> {
+            let live = state.tables.live().iter();
+            live.map(|segment| segment.id).collect()
+        };
+        let current = self.manifest.current();
+        let version = current.state.tables.version();
+        let mut behind: Vec<_> = self.keyspaces.read().values().cloned().collect();
+        behind.retain(|core| core.view.load().pin.version() < version);
+        if behind.is_empty() {
+            return;
+        }
+        let live = live_of(&current.state);
+        behind.retain(|core| core.view.load().is_among(&live));
+        // A pin that goes has everybody look for garbage again: none is taken for nothing.
+        if behind.is_empty() {
+            return;
+        }
         let (current, pin) = self.pin_current();
-        let live = current.state.tables.live().iter();
-        let live: BTreeSet<SegmentId> = live.map(|segment| segment.id).collect();
-        let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
-        for core in cores {
+        let live = live_of(&current.state);
+        for core in behind {
             core.move_pin(&pin, &live);
         }
     }

@@ -66,6 +66,11 @@ impl Signals {
         self.compact_thread.notify_one();
     }
 
+    /// For tests: whether [`Signals::compact`] was called since this was last asked.
+    pub(crate) fn take_compact(&self) -> bool {
+        std::mem::take(&mut self.state.lock().compact)
+    }
+
     /// A flush or a compaction ended: writers may find room.
     pub(crate) fn room(&self) {
         self.state.lock().room += 1;

@@ -59,6 +59,11 @@ impl SegmentPin {
         };
         (current, Arc::new(pin))
     }
+
+    /// The version of the log that it holds.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
 }
 
 impl Drop for SegmentPin {
@@ -239,6 +244,11 @@ impl View {
         }
     }
 
+    /// True when all its tables are among `live`.
+    pub(crate) fn is_among(&self, live: &BTreeSet<SegmentId>) -> bool {
+        self.tables().all(|table| live.contains(&table.id))
+    }
+
     /// The same, with its segments held by `pin`, which must hold all of them.
     fn held_by(&self, pin: Arc<SegmentPin>) -> View {
         View {
@@ -269,12 +279,7 @@ impl KeyspaceCore {
     /// Holds what the view reads by a newer pin, of a version of the log in which `live` are the segments.
     /// A view whose tables are not all among them is about to be replaced, and stays as it is.
     pub(crate) fn move_pin(&self, pin: &Arc<SegmentPin>, live: &BTreeSet<SegmentId>) {
-        let may_move = |view: &View| {
-            view.pin.version < pin.version && view.tables().all(|table| live.contains(&table.id))
-        };
-        if !may_move(&self.view.load()) {
-            return;
-        }
+        let may_move = |view: &View| view.pin.version < pin.version && view.is_among(live);
         self.change(|view| match may_move(view) {
             true => view.held_by(pin.clone()),
             false => view.held_by(view.pin.clone()),

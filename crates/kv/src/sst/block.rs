@@ -665,7 +665,19 @@ mod tests {
                 (prop::collection::vec(0u8..3, 1..6), (1u64..300).prop_map(Reverse)),
                 prop::option::of(prop::collection::vec(any::<u8>(), 0..20)), 0..80),
             probes in prop::collection::vec((prop::collection::vec(0u8..3, 1..6), 0u64..310), 30),
+            prefix in prop::collection::vec(1u8..3, 0..12), wide in 1usize..6,
         ) {
+            // Long keys, whose first bytes are the same in many or all of them.
+            let stretch = |key: &[u8]| -> Vec<u8> {
+                let wide = key.iter().flat_map(|byte| std::iter::repeat_n(*byte, wide));
+                prefix.iter().copied().chain(wide).collect()
+            };
+            let model: Model = model
+                .into_iter()
+                .map(|((key, commit), value)| ((stretch(&key), commit), value))
+                .collect();
+            let stretched = probes.iter().map(|(key, commit)| (stretch(key), *commit));
+            let probes: Vec<_> = stretched.chain(probes.clone()).collect();
             let block = build(&model);
             let mut cursor = BlockCursor::new(block.clone());
             cursor.seek_first().unwrap();

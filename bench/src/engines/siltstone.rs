@@ -153,7 +153,10 @@ impl Engine for Siltstone {
 
     async fn compact(&mut self) -> Result<bool> {
         self.database.flush()?;
-        self.database.compact(&CompactOptions::default())?;
+        for keyspace in &self.keyspaces {
+            let compacted = keyspace.compact(&CompactOptions::default());
+            compacted.map_err(|failed| failed.error)?;
+        }
         Ok(true)
     }
 

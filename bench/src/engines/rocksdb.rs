@@ -50,7 +50,10 @@ impl Engine for RocksDb {
         options.set_block_based_table_factory(&table);
         options.set_write_buffer_size(config.memtable_bytes);
         if data::keyspaces() > 1 {
-            options.set_db_write_buffer_size(config.memtable_bytes);
+            // As much as one family has: a buffer that fills and one that is written out.
+            options.set_db_write_buffer_size(2 * config.memtable_bytes);
+            let arena = config.memtable_bytes / 8 / data::keyspaces();
+            options.set_arena_block_size(arena.max(64 << 10));
         }
         options.set_max_background_jobs(2);
         options.set_manual_wal_flush(true);

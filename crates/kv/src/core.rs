@@ -52,7 +52,8 @@ pub(crate) struct Core {
     pub(crate) uploads_changed: Condvar,
     pub(crate) times: Mutex<CommitTimes>,
     pub(crate) signals: Arc<Signals>,
-    pub(crate) flushing: Mutex<()>,
+    /// Held while memtables are flushed; the keyspace of the last of them.
+    pub(crate) flushing: Mutex<KeyspaceId>,
     pub(crate) compactions: Permits,
     /// Tables that a compaction is reading.
     pub(crate) claimed: Mutex<BTreeSet<SegmentId>>,
@@ -141,17 +142,24 @@ impl Core {
 
     /// Puts the manifest's tables into the keyspace's view, without the memtable that was flushed.
     pub(crate) fn install(&self, core: &KeyspaceCore, flushed: Option<&Arc<Memtable>>) {
-        let mut freed = 0;
+        self.install_quietly(core, flushed);
+        self.note_room();
+    }
+
+    /// Tells writers that there may be room.
+    pub(crate) fn note_room(&self) {
+        self.note_memory();
+        self.signals.room();
+    }
+
+    /// As [`Core::install`], when others follow; then [`Core::note_room`].
+    pub(crate) fn install_quietly(&self, core: &KeyspaceCore, flushed: Option<&Arc<Memtable>>) {
         core.change(|view| {
             let (current, pin) = self.pin_current();
             let is_left = |memtable: &&Arc<Memtable>| {
                 flushed.is_none_or(|flushed| !Arc::ptr_eq(memtable, flushed))
             };
             let sealed: Vec<_> = view.sealed.iter().filter(is_left).cloned().collect();
-            // When its keyspace was dropped meanwhile, it has been taken out already.
-            if sealed.len() < view.sealed.len() {
-                freed = flushed.map_or(0, |flushed| flushed.bytes());
-            }
             let Some(keyspace) = current.state.keyspace(core.id) else {
                 return view.with_memtables(view.active.clone(), sealed);
             };
@@ -170,8 +178,6 @@ impl Core {
             }
             next
         });
-        self.note_memory();
-        self.signals.room();
     }
 
     /// The newest manifest, with its segments held. Looking and holding are one step, so that no
@@ -241,10 +247,17 @@ impl Core {
     /// Seals the largest memtables, half of what is in all of them, when those of several keyspaces
     /// together have more than one may have. The caller holds the log.
     pub(crate) fn seal_crowd(&self, log: &mut Log) -> Result<()> {
-        match self.memory.crowded.swap(false, Ordering::Relaxed) {
-            true => self.seal_half(log),
-            false => Ok(()),
+        if !self.memory.crowded.swap(false, Ordering::Relaxed) {
+            return Ok(());
         }
+        self.shared.check_writable()?;
+        self.prove_charge()?;
+        self.seal_half(log)
+    }
+
+    /// True when [`Core::seal_crowd`] has something to do.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.memory.crowded.load(Ordering::Relaxed)
     }
 
     /// When memtables of many keyspaces, or one huge record, take all the room and none of them is

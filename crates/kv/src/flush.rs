@@ -13,11 +13,12 @@ use crate::range_delete::{RangeDelete, RangeTree};
 use crate::sst::format::TableMeta;
 use crate::state::DbState;
 use crate::stats::{FlushStats, add};
-use crate::types::{Commit, SegmentId};
+use crate::types::{Commit, KeyspaceId, SegmentId};
 use crate::view::KeyspaceCore;
 use crate::wal::{self, fences};
-use siltstone_storage::{BlobMeta, ReaderPins, Segment};
+use siltstone_storage::{BlobMeta, ReaderPins, Segment, Timestamp};
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 /// Where the log starts and how far it is durable, seen in one moment.
@@ -43,6 +44,15 @@ struct Sealed {
     memtable: Arc<Memtable>,
 }
 
+impl Sealed {
+    /// True until it is flushed, or its keyspace is dropped.
+    fn waits(&self) -> bool {
+        let view = self.core.view.load();
+        let mut sealed = view.sealed.iter();
+        sealed.any(|memtable| Arc::ptr_eq(memtable, &self.memtable))
+    }
+}
+
 /// A memtable whose tables are written and that no manifest lists yet.
 #[derive(Debug)]
 struct Written {
@@ -51,6 +61,8 @@ struct Written {
     ranges: Vec<RangeDelete>,
     drops: Drops,
     dropped: u64,
+    /// When the leases of checkpoints were looked at.
+    now: Timestamp,
 }
 
 impl Written {
@@ -111,8 +123,21 @@ impl Core {
             }
             self.seal_all(&cores, log.number());
         }
+        let mut sealed: Vec<Sealed> = Vec::new();
+        for core in &cores {
+            let memtables = core.view.load().sealed.clone();
+            let core = core.clone();
+            sealed.extend(memtables.into_iter().map(|memtable| Sealed {
+                core: core.clone(),
+                memtable,
+            }));
+        }
         let mut total = FlushStats::default();
-        while let Some(stats) = self.flush_group()? {
+        // Not until nothing is sealed: writers may go on for ever.
+        while sealed.iter().any(Sealed::waits) {
+            let Some(stats) = self.flush_group()? else {
+                break;
+            };
             total.tables.extend(stats.tables);
             total.entries += stats.entries;
             total.dropped += stats.dropped;
@@ -132,12 +157,14 @@ impl Core {
     }
 
     /// The oldest sealed memtables of some keyspaces, with no more in them together than one may have
-    /// unless it is one alone.
-    fn next_group(&self) -> Vec<Sealed> {
+    /// unless it is one alone. The keyspaces take turns, from the one behind `last` on.
+    fn next_group(&self, last: KeyspaceId) -> Vec<Sealed> {
         let limit = self.shared.options.memtable_limit();
         let mut group: Vec<Sealed> = Vec::new();
         let mut bytes = 0;
-        for core in self.keyspaces.read().values() {
+        let keyspaces = self.keyspaces.read();
+        let behind = keyspaces.range((Excluded(last), Unbounded));
+        for (_, core) in behind.chain(keyspaces.range(..=last)) {
             let Some(memtable) = core.view.load().sealed.last().cloned() else {
                 continue;
             };
@@ -153,19 +180,22 @@ impl Core {
 
     /// Flushes the next group of memtables; `None` when none waits.
     fn flush_group(&self) -> Result<Option<FlushStats>> {
-        let _one_at_a_time = self.flushing.lock();
-        let group = self.next_group();
-        if group.is_empty() {
+        // One at a time.
+        let mut last = self.flushing.lock();
+        let group = self.next_group(*last);
+        let Some(newest) = group.last() else {
             return Ok(None);
-        }
+        };
+        *last = newest.core.id;
         let clock = &self.shared.env.clock;
         let started = clock.elapsed();
         let log = self.ready_to_flush(&group)?;
         let flushed = group.len() as u64;
         let mut stats = self.write_group(&group, log)?;
         for sealed in &group {
-            self.install(&sealed.core, Some(&sealed.memtable));
+            self.install_quietly(&sealed.core, Some(&sealed.memtable));
         }
+        self.note_room();
         let floor = self.manifest.current().state.wal_floor;
         self.delete_log_below(floor);
         stats.latency = clock.elapsed().saturating_sub(started);
@@ -251,7 +281,7 @@ impl Core {
     /// Lists all tables of a group, or none and says which memtable was overtaken.
     fn list_group(&self, group: &[Written], log: LogEnds) -> Result<Option<(usize, Overtaken)>> {
         let times = self.times.lock().clone();
-        let now = self.shared.env.clock.now();
+        let now = group.iter().map(|made| made.now).max().unwrap_or_default();
         let mut overtaken = None;
         let edited = self.edit(|state| {
             let overtaken_at = |(at, made): (usize, &Written)| Some((at, made.overtaken(state)?));
@@ -342,6 +372,7 @@ impl Core {
             drops: Drops::new(&view, &retention, newest).with_expired(expired, now),
             ranges: own_ranges,
             dropped,
+            now,
         })
     }
 

@@ -124,7 +124,7 @@ impl Core {
             uploads_changed: Condvar::new(),
             times: Mutex::new(times),
             signals,
-            flushing: Mutex::new(()),
+            flushing: Mutex::default(),
             claimed: Mutex::default(),
             offers: Mutex::new(Offers::new(&current.state)),
             deleted: Mutex::default(),

@@ -317,7 +317,12 @@ impl Core {
 
     /// Log, memtable, publish. `None`: the group waits for its upload.
     fn process(&self, group: Group) -> Option<(Group, Result<()>)> {
-        self.process_in(self.log.lock(), group)
+        let mut log = self.log.lock();
+        if let Err(error) = self.seal_crowd(&mut log) {
+            // Writes are stopped, or the group meets the same.
+            tracing::debug!(%error, "memtables of many keyspaces were not sealed");
+        }
+        self.process_in(log, group)
     }
 
     fn process_in(
@@ -360,7 +365,6 @@ impl Core {
             self.rotate_log(&mut log, group.time)?;
         }
         let file = log.number();
-        self.seal_crowd(&mut log)?;
         if group.commits > 0 {
             self.set_room_aside(&mut log, group)?;
             log.add(&group.payload, group.first, group.last());

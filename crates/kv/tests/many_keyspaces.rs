@@ -8,7 +8,7 @@ use common::{simulated, small_keyspace, small_options};
 use siltstone_kv::{Commit, Durability, History, Keyspace, KeyspaceOptions, Kv, Options, Read};
 use siltstone_storage::{CallKind, FaultyBlobs, MemBlobs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 struct Db {
     kv: Arc<Kv>,
@@ -80,6 +80,39 @@ fn a_group_holds_no_more_than_one_memtable_may() {
     let before = db.kv.stats().manifest;
     assert_eq!(db.kv.flush().unwrap().tables.len(), 3);
     assert_eq!(db.kv.stats().manifest, before + 3);
+}
+
+#[test]
+fn keyspaces_take_turns_and_a_flush_ends_while_writes_go_on() {
+    let db = Db::open(2, small_options());
+    for keyspace in &db.keyspaces {
+        keyspace.put(b"key", &[7; 2_250]).unwrap();
+    }
+    let (kv, hot) = (db.kv.clone(), db.keyspaces[0].clone());
+    let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let order = seen.clone();
+    db.store.on_call(Box::new(move |call| {
+        if call.kind != CallKind::Finish {
+            return;
+        }
+        let stats = kv.stats();
+        let tables = |name: &str| -> u64 {
+            let found = stats.keyspaces.iter().find(|k| k.name == name).unwrap();
+            found.levels.iter().map(|level| level.tables).sum()
+        };
+        order.lock().push(["k0", "k1"].map(tables));
+        // When its memtable is flushed, the first has a full one again.
+        for _ in 0..2 * usize::from(order.lock().len() == 1) {
+            hot.put_with(b"key", &[8; 2_250], Durability::Buffered)
+                .unwrap();
+        }
+    }));
+    let flushed = db.kv.flush().unwrap();
+    db.store.clear_hook();
+    assert_eq!(flushed.tables.len(), 2);
+    assert_eq!(*seen.lock(), [[0, 0], [1, 0]]);
+    assert_eq!((db.level0("k0"), db.level0("k1")), (1, 1));
+    assert_eq!(db.sealed(), 1, "what came meanwhile may wait");
 }
 
 #[test]
@@ -174,7 +207,7 @@ fn flush_while(nth: u64, deed: impl Fn(&Kv) + Send + Sync + 'static) -> Db {
         }
     }
     let (kv, once) = (db.kv.clone(), AtomicBool::new(true));
-    let finished = std::sync::atomic::AtomicU64::new(0);
+    let finished = AtomicU64::new(0);
     db.store.on_call(Box::new(move |call| {
         let here = call.kind == CallKind::Finish
             && finished.fetch_add(1, Ordering::SeqCst) == nth

@@ -450,3 +450,28 @@ fn a_checkpoint_that_lapsed_stays_lapsed_when_the_clock_steps_back() {
     ));
     assert!(db.kv.checkpoints().is_empty());
 }
+
+#[test]
+fn a_checkpoint_that_lapsed_stays_lapsed_when_the_clock_steps_back_during_a_flush() {
+    let db = Db::history(History::head_only());
+    db.put("k", "1");
+    let started = db.clock.now();
+    db.kv
+        .checkpoint("c", Some(Duration::from_secs(60)))
+        .unwrap();
+    db.put("k", "2");
+    db.clock.advance(Duration::from_secs(61));
+    let clock = db.clock.clone();
+    db.store.on_call(Box::new(move |call| {
+        if call.kind == CallKind::Finish {
+            clock.set_wall(Timestamp(started.0));
+        }
+    }));
+    db.kv.flush().unwrap();
+    db.store.clear_hook();
+    assert!(matches!(
+        db.default().get_at(b"k", Commit(1)),
+        Err(Error::NotRetained { .. })
+    ));
+    assert!(db.kv.checkpoints().is_empty());
+}

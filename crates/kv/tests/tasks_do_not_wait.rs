@@ -34,11 +34,15 @@ fn block_on<F: Future>(future: F) -> F::Output {
 /// A folder in memory with small log files and memtables, and the calls that waited on the thread
 /// that asked.
 fn open() -> (Kv, Arc<Mutex<Vec<Call>>>) {
+    open_with(64 * 1024)
+}
+
+fn open_with(wal_bytes: usize) -> (Kv, Arc<Mutex<Vec<Call>>>) {
     let task: ThreadId = std::thread::current().id();
     let clock = Arc::new(SystemClock::default());
     let store = FaultyBlobs::new(Arc::new(MemBlobs::new()), clock, FaultPlan::default());
     let options = Options {
-        wal_bytes: 64 * 1024,
+        wal_bytes,
         memtable_bytes: 128 * 1024,
         ..Options::default()
     };
@@ -65,6 +69,27 @@ fn a_task_leaves_new_log_files_and_full_memtables_to_others() {
         }
         let put = keyspace.put_async(&n.to_be_bytes(), &[7; 200], Durability::Buffered);
         assert_eq!(block_on(put).unwrap().0, u64::from(n) + 1);
+    }
+    assert!(kv.manifest().state.wal_floor > 1, "the log went on");
+    assert!(waited.lock().unwrap().is_empty(), "{TASK}: {waited:?}");
+    kv.close().unwrap();
+}
+
+#[test]
+fn a_task_leaves_the_memtables_of_many_keyspaces_to_others() {
+    // The log has room: only the crowd of memtables asks for a new file.
+    let (kv, waited) = open_with(64 << 20);
+    let keyspaces: Vec<_> = (0..6)
+        .map(|n| kv.create_keyspace(&format!("k{n}"), KeyspaceOptions::default()))
+        .collect::<Result<_, _>>()
+        .unwrap();
+    for n in 0..6000_u32 {
+        if kv.is_short_of_room() {
+            kv.wait_for_room(200).unwrap();
+        }
+        let keyspace = &keyspaces[n as usize % 6];
+        let put = keyspace.put_async(&n.to_be_bytes(), &[7; 200], Durability::Buffered);
+        block_on(put).unwrap();
     }
     assert!(kv.manifest().state.wal_floor > 1, "the log went on");
     assert!(waited.lock().unwrap().is_empty(), "{TASK}: {waited:?}");

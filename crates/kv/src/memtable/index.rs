@@ -15,7 +15,7 @@ const BYTES_A_SLOT: usize = 96;
 const CHUNK: usize = 4096;
 const EMPTY: u32 = 0;
 /// Each table of an index has so many times the slots of the one before.
-const GROWTH: usize = 4;
+const GROWTH: usize = 8;
 
 /// The hash table: one, or several one after the other, each larger than the one before, when more
 /// comes than was expected. A key stands in one of them.
@@ -245,7 +245,7 @@ mod tests {
                 .rotate_left(32)
         };
         for n in 1..=1_000_000u32 {
-            // Five eighths of one are taken when the next, four times as large, is begun.
+            // Five eighths of one are taken when the next, eight times as large, is begun.
             let slots = index.bytes() / 4;
             assert!(
                 slots <= CHUNK + 11 * n as usize,

@@ -13,7 +13,8 @@ impl Core {
     /// The log, when `group` can go into it at once. The caller holds the queue, so that nobody
     /// joins the group until it is taken.
     pub(super) fn log_at_once(&self, group: &Group) -> Option<MutexGuard<'_, Log>> {
-        if group.durable {
+        // The memtables of a crowd are sealed at the start of a new log file.
+        if group.durable || self.is_crowded() {
             return None;
         }
         // Whoever holds it may be syncing.

@@ -78,8 +78,42 @@ fn benches(options: &Options) -> Vec<Bench> {
         "--entries",
         "1000000",
     ];
+    let shapes = [true, false, true];
     vec![
         bench("kv", "kv", [true; 3], &[]),
+        bench("kv-keyspaces", "kv", shapes, &["--keyspaces", "64"]),
+        bench(
+            "kv-small",
+            "kv",
+            shapes,
+            &[
+                "--value-bytes",
+                "16",
+                "--keys",
+                "prefixed",
+                "--entries",
+                "2000000",
+            ],
+        ),
+        bench(
+            "kv-large",
+            "kv",
+            shapes,
+            &[
+                "--value-bytes",
+                "1024",
+                "--entries",
+                "300000",
+                "--memory-mib",
+                "64",
+            ],
+        ),
+        bench(
+            "kv-huge",
+            "kv",
+            shapes,
+            &["--value-bytes", "65536", "--entries", "10000"],
+        ),
         bench("bucket", "bucket", [true, false, true], &[]),
         bench(
             "list",
@@ -163,7 +197,11 @@ fn one(options: &Options, bench: &Bench, pictures: &Path) -> Result<()> {
         .status()
         .map_err(|source| Error::io(format!("start {}", bench.name), source))?;
     match status.success() {
-        true => Ok(()),
+        true => {
+            let file = page::machine_file(&options.results, bench.name);
+            std::fs::write(&file, page::machine())
+                .map_err(|source| Error::io(format!("write {}", file.display()), source))
+        }
         false => Err(Error::Child {
             workload: bench.name.into(),
             engine: "all".into(),

@@ -2,7 +2,7 @@
 //! benchmark whose results are there.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -33,12 +33,36 @@ struct Section {
     table: fn(&[Value]) -> String,
 }
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 13] = [
     Section {
         name: "kv",
         heading: "Key-values",
         about: "1,000,000 entries of 16-byte keys in random order and 100-byte values unless the row says otherwise, memory budget \
                 256 MiB, LZ4. The last column is the rate over that of the best log-structured peer of the same run: above 1 is ahead.",
+        table: tables::kv,
+    },
+    Section {
+        name: "kv-keyspaces",
+        heading: "Key-values in 64 keyspaces",
+        about: "The same entries spread over 64 keyspaces by their keys; gets and scans stay within one.",
+        table: tables::kv,
+    },
+    Section {
+        name: "kv-small",
+        heading: "Small values, keys with common prefixes",
+        about: "2,000,000 entries of 16 bytes; half of each key is one of 64 prefixes.",
+        table: tables::kv,
+    },
+    Section {
+        name: "kv-large",
+        heading: "Values of 1 KiB, a fifth of them in memory",
+        about: "300,000 entries, memory budget 64 MiB.",
+        table: tables::kv,
+    },
+    Section {
+        name: "kv-huge",
+        heading: "Values of 64 KiB",
+        about: "10,000 entries, memory budget 256 MiB.",
         table: tables::kv,
     },
     Section {
@@ -105,6 +129,9 @@ pub(super) fn write(results: &Path, out: &Path) -> Result<()> {
             continue;
         };
         let _ = write!(text, "\n## {}\n\n{}\n", section.heading, section.about);
+        if let Ok(machine) = std::fs::read_to_string(machine_file(results, section.name)) {
+            let _ = write!(text, "\nMeasured on {}.\n", machine.trim());
+        }
         let _ = write!(text, "\n{}", (section.table)(&rows));
         let picture = format!("{}.svg", section.name);
         if pictures.join(&picture).exists() {
@@ -143,7 +170,6 @@ fn head() -> String {
          cargo run --release -p siltstone-bench --features peers -- all --only kv,list\n\
          ```\n\n",
     );
-    let _ = writeln!(text, "Machine: {}.", machine());
     let peers: Vec<String> = PEERS
         .iter()
         .filter_map(|name| Some(format!("{name} {}", locked(LOCK, name)?)))
@@ -159,7 +185,13 @@ fn locked<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     rest.split('"').next()
 }
 
-fn machine() -> String {
+/// Where it stands which machine a benchmark ran on, and when.
+pub(super) fn machine_file(results: &Path, name: &str) -> PathBuf {
+    results.join(format!("{name}.machine"))
+}
+
+/// This machine, in a line.
+pub(super) fn machine() -> String {
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;
@@ -197,6 +229,7 @@ mod tests {
         let out = folder.path().join("page.md");
         let row = r#"{"workload":"get_1","engine":"siltstone","ops_per_s":1000000.0,"p50_us":1.5,"p99_us":2.5,"max_us":9.0,"rss_bytes":1048576,"ratio_to_best":1.25}"#;
         std::fs::write(results.join("kv.jsonl"), format!("{row}\n")).unwrap();
+        std::fs::write(machine_file(&results, "kv"), "two cores\n").unwrap();
         write(&results, &out).unwrap();
         let text = std::fs::read_to_string(&out).unwrap();
         assert!(
@@ -205,6 +238,7 @@ mod tests {
         );
         assert!(text.contains("| get_1 | siltstone | 1.00M/s |"), "{text}");
         assert!(text.contains("1.25x"), "{text}");
+        assert!(text.contains("Measured on two cores."), "{text}");
         std::fs::write(results.join("kv.jsonl"), "no result").unwrap();
         assert!(
             write(&results, &out)

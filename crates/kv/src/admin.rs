@@ -156,7 +156,7 @@ impl Kv {
             expires: lease.map(|lease| now.after(lease)),
         };
         engine.edit(|state| {
-            state.forget_lapsed(now);
+            state.forget_lapsed(now, |_| false);
             if state.checkpoints.iter().any(|c| c.name == name) {
                 return Err(bad("it exists already; drop it first"));
             }

@@ -10,6 +10,7 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::memtable::{MemCursor, Memtable};
 use crate::range_delete::{RangeDelete, RangeTree};
+use crate::retention::Retention;
 use crate::sst::format::TableMeta;
 use crate::state::DbState;
 use crate::stats::{FlushStats, add};
@@ -61,7 +62,8 @@ struct Written {
     ranges: Vec<RangeDelete>,
     drops: Drops,
     dropped: u64,
-    /// When the leases of checkpoints were looked at.
+    /// What was kept, and when the leases of checkpoints were looked at for it.
+    retention: Retention,
     now: Timestamp,
 }
 
@@ -102,6 +104,7 @@ impl Written {
                 .map_err(crate::compaction::lost)?;
         }
         state.forget_range_deletes(id);
+        state.forget_lapsed(self.now, |commit| self.retention.keeps(commit));
         Ok(())
     }
 }
@@ -281,7 +284,6 @@ impl Core {
     /// Lists all tables of a group, or none and says which memtable was overtaken.
     fn list_group(&self, group: &[Written], log: LogEnds) -> Result<Option<(usize, Overtaken)>> {
         let times = self.times.lock().clone();
-        let now = group.iter().map(|made| made.now).max().unwrap_or_default();
         let mut overtaken = None;
         let edited = self.edit(|state| {
             let overtaken_at = |(at, made): (usize, &Written)| Some((at, made.overtaken(state)?));
@@ -289,7 +291,6 @@ impl Core {
             if overtaken.is_some() {
                 return Err(Error::Cancelled { what: "a flush" });
             }
-            state.forget_lapsed(now);
             for made in group {
                 made.list(state)?;
             }
@@ -372,6 +373,7 @@ impl Core {
             drops: Drops::new(&view, &retention, newest).with_expired(expired, now),
             ranges: own_ranges,
             dropped,
+            retention,
             now,
         })
     }

@@ -133,6 +133,11 @@ impl Retention {
         }
     }
 
+    /// True when everything that a read at `commit` finds is kept under these terms.
+    pub(crate) fn keeps(&self, commit: Commit) -> bool {
+        commit >= self.head || self.next_retained(commit) == Some(commit)
+    }
+
     /// The first pinned commit at or after `from`.
     pub(crate) fn next_pin(&self, from: Commit) -> Option<Commit> {
         let at = self.pins.partition_point(|pin| *pin < from);

@@ -148,10 +148,11 @@ impl DbState {
     }
 
     /// Takes out the checkpoints whose lease has ended at `now`, before anything is dropped that
-    /// they held: were the clock to step back, they would claim it again.
-    pub(crate) fn forget_lapsed(&mut self, now: Timestamp) {
+    /// they held: were the clock to step back, they would claim it again. Those of commits that were
+    /// `kept` stay: one may have been made since, after a step back.
+    pub(crate) fn forget_lapsed(&mut self, now: Timestamp, kept: impl Fn(Commit) -> bool) {
         self.checkpoints
-            .retain(|c| c.expires.is_none_or(|expires| expires > now));
+            .retain(|c| c.expires.is_none_or(|expires| expires > now) || kept(c.commit));
     }
 
     /// Commits held by checkpoints whose lease has not ended at `now`.

@@ -475,3 +475,28 @@ fn a_checkpoint_that_lapsed_stays_lapsed_when_the_clock_steps_back_during_a_flus
     ));
     assert!(db.kv.checkpoints().is_empty());
 }
+
+#[test]
+fn a_checkpoint_made_while_a_flush_runs_and_the_clock_steps_back_is_not_taken_for_lapsed() {
+    let db = Db::history(History::head_only());
+    db.put("k", "1");
+    db.clock.advance(Duration::from_secs(1_000));
+    let (clock, kv) = (db.clock.clone(), db.kv.clone());
+    let once = AtomicBool::new(true);
+    db.store.on_call(Box::new(move |call| {
+        if call.kind == CallKind::Finish && once.swap(false, Ordering::SeqCst) {
+            // Its lease will have ended by the time at which the flush began, which is yet to come.
+            clock.set_wall(Timestamp(clock.now().0 - 900_000_000));
+            kv.checkpoint("c", Some(Duration::from_secs(60))).unwrap();
+        }
+    }));
+    db.kv.flush().unwrap();
+    db.store.clear_hook();
+    assert_eq!(db.kv.checkpoints().len(), 1);
+    db.table(&[("k", "2")]);
+    db.compact_all();
+    assert_eq!(
+        &db.default().get_at(b"k", Commit(1)).unwrap().unwrap()[..],
+        b"1"
+    );
+}

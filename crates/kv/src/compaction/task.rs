@@ -49,6 +49,7 @@ pub(crate) struct Made {
     written: Vec<(SegmentId, TableMeta)>,
     drops: Drops,
     dropped: u64,
+    retention: Retention,
     now: Timestamp,
 }
 
@@ -131,6 +132,7 @@ impl Task<'_> {
             written: outputs.finish()?,
             drops,
             dropped,
+            retention: self.retention.clone(),
             now: terms.now,
         })
     }
@@ -204,7 +206,7 @@ impl Made {
         state.forget_range_deletes(keyspace);
         state.retire_blob_files(keyspace);
         state.forget_hidden();
-        state.forget_lapsed(self.now);
+        state.forget_lapsed(self.now, |commit| self.retention.keeps(commit));
         Ok(())
     }
 }

@@ -198,9 +198,17 @@ fn the_keyspace_with_the_most_tables_in_level_0_is_compacted_first() {
     assert!(!db.kv.work().unwrap(), "one table needs nothing");
 }
 
-/// Flushes six keyspaces and does `deed` while the `nth` table is being finished.
+/// Flushes six keyspaces that keep their newest versions only, and does `deed` while the `nth` table is
+/// being finished.
 fn flush_while(nth: u64, deed: impl Fn(&Kv) + Send + Sync + 'static) -> Db {
     let db = Db::open(6, small_options());
+    for n in 0..6 {
+        let options = KeyspaceOptions {
+            history: History::head_only(),
+            ..small_keyspace()
+        };
+        db.kv.set_keyspace(&format!("k{n}"), options).unwrap();
+    }
     for (n, keyspace) in db.keyspaces.iter().enumerate() {
         for version in 0..3u8 {
             keyspace.put(b"key", &[n as u8, version]).unwrap();
@@ -231,6 +239,7 @@ fn a_keyspace_that_is_dropped_while_its_group_is_flushed_goes_alone() {
             assert_eq!(db.level0(&format!("k{n}")), 1, "table {nth}");
         }
         assert!(db.kv.keyspace("k2").is_err());
+        assert_eq!(db.kv.manifest().state.tables.live().len(), 5);
         db.kv.work().unwrap();
         common::assert_no_orphan(&db.mem, &db.kv);
     }

@@ -15,6 +15,7 @@ mod all;
 mod bucket;
 mod campaign;
 mod child;
+mod cores;
 mod data;
 mod driver;
 mod engine;

@@ -5,12 +5,16 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::{Meter, Run, ensure};
+use crate::cores::Turns;
 use crate::data::{self, entry_len};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::job::Workload;
 use crate::latency::Latencies;
 use crate::row::Row;
+
+/// Puts of the lone durable writer on one core before it goes on on the next.
+const PUTS_A_TURN: u64 = 128;
 
 impl<E: Engine> Run<'_, E> {
     /// `fill_random`: the rate counts the final flush, the latencies are of single puts.
@@ -34,7 +38,8 @@ impl<E: Engine> Run<'_, E> {
         Ok(row)
     }
 
-    /// `durable_1` and `durable_64`: every put waits for the disk; distinct keys.
+    /// `durable_1` and `durable_64`: every put waits for the disk; distinct keys. The lone writer takes
+    /// turns on all cores.
     pub(super) fn durable(&self, writers: usize) -> Result<Row> {
         let driver = self.open()?;
         let mut meter = Meter::start();
@@ -43,8 +48,12 @@ impl<E: Engine> Run<'_, E> {
         let all = driver.run(drive, writers, move |engine, writer| async move {
             let mut latencies = Latencies::start();
             let mut number = writer as u64;
+            let mut turns = None;
             loop {
                 let (key, value) = data::entry(number, 0);
+                if writers == 1 && number % PUTS_A_TURN == 1 {
+                    turns.get_or_insert_with(Turns::of_this_thread).turn();
+                }
                 match writers {
                     1 => engine.put_durable(&key, &value).await?,
                     _ => engine.put_durable_in_crowd(&key, &value).await?,

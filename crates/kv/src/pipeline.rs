@@ -372,7 +372,10 @@ impl Core {
         let mut upload = None;
         if group.durable || log.is_full() {
             let before = log.written();
-            upload = log.write(group.time)?;
+            upload = match group.durable {
+                true => log.prepare(group.time)?,
+                false => log.write(group.time)?,
+            };
             add(&self.shared.counters.wal_bytes, log.written() - before);
         }
         if log.number() != file || rotated {

@@ -204,6 +204,12 @@ pub trait Appender: Send + Debug {
     /// Makes everything appended durable.
     fn sync(&mut self) -> Result<()>;
 
+    /// [`Appender::append`], then [`Appender::sync`]; a store may do both in one step.
+    fn append_durable(&mut self, bytes: &[u8]) -> Result<()> {
+        self.append(bytes)?;
+        self.sync()
+    }
+
     /// Nothing more will be appended: gives back space that was set aside. A failure costs space only.
     fn trim(&mut self) {}
 }

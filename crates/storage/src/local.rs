@@ -4,23 +4,24 @@
 //! are written beside their place, synced, then renamed or linked into it; a leftover from a crash
 //! carries the suffix `.part` and is removed when the folder is opened for writing.
 
+mod appender;
+mod direct;
+
 use crate::blobs::{
     Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Place, PutOutcome, StoreKind, Wait,
     check_name, short_read,
 };
 use crate::error::{Error, Result};
+use appender::LocalAppender;
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const PART: &str = ".part";
-/// Unsynced bytes of a log that the kernel is asked to begin to write.
-const WRITE_BEHIND: u64 = 1 << 20;
 /// How often a put whose unfinished file was swept away is tried.
 const PUT_ATTEMPTS: u32 = 10;
 
@@ -351,23 +352,15 @@ impl Blobs for LocalBlobs {
     fn append(&self, name: &str, reserve: u64) -> Result<Box<dyn Appender>> {
         let path = self.path(name)?;
         let file = self.create_file(&path)?;
-        let mut appender = LocalAppender {
-            file,
-            path,
-            offset: 0,
-            reserve,
-            reserved: 0,
-            touched: 0,
-            last_sync: 0,
-            started: 0,
-            synced_often: false,
+        let appender = match LocalAppender::new(file, path.clone(), reserve) {
+            Ok(appender) => appender,
+            Err(error) => {
+                let _ = fs::remove_file(&path);
+                return Err(error);
+            }
         };
-        if let Err(error) = appender.reserve_ahead(0) {
-            let _ = fs::remove_file(&appender.path);
-            return Err(error);
-        }
         // The name is durable from here on; what the file holds, and how long it is, with the first sync.
-        self.sync_parent(&appender.path)?;
+        self.sync_parent(&path)?;
         Ok(Box::new(appender))
     }
 }
@@ -454,127 +447,6 @@ impl Drop for LocalWriter {
     fn drop(&mut self) {
         if !self.finished {
             let _ = fs::remove_file(&self.part);
-        }
-    }
-}
-
-/// Space is set aside for a growing log in pieces of this many bytes.
-const RESERVE: u64 = 1 << 20;
-/// Zeros written ahead of a log that is synced often, in bytes.
-const AHEAD: u64 = 256 * 1024;
-/// It pays when this many bytes lie between two syncs: with fewer, most syncs stay within a page that
-/// is written already; with more, syncs are rare.
-const OFTEN: std::ops::Range<u64> = 2 * 1024..64 * 1024;
-
-/// The end of a log file.
-///
-/// Space that was reserved but never written costs a journal commit at the first sync after each
-/// write. Where syncs come often, zeros are therefore written some way ahead, and most syncs write
-/// data only.
-#[derive(Debug)]
-struct LocalAppender {
-    file: File,
-    path: PathBuf,
-    offset: u64,
-    /// The size that the log is expected to reach.
-    reserve: u64,
-    /// Space is set aside up to here.
-    reserved: u64,
-    /// Bytes up to here have been written once, data or zeros.
-    touched: u64,
-    last_sync: u64,
-    /// Bytes up to here were synced, or are on their way to the disk.
-    started: u64,
-    synced_often: bool,
-}
-
-impl LocalAppender {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|e| Error::io(self.path.display().to_string(), "append", &e))
-    }
-
-    /// Sets space aside for everything up to `end`, so that a sync has no length to write. A file
-    /// system that cannot is still right.
-    fn reserve_ahead(&mut self, end: u64) -> Result<()> {
-        if self.reserved >= self.reserve || end < self.reserved {
-            return Ok(());
-        }
-        let to = (end + 1)
-            .next_multiple_of(RESERVE)
-            .min(self.reserve.max(end));
-        let flags = rustix::fs::FallocateFlags::empty();
-        match rustix::fs::fallocate(&self.file, flags, self.reserved, to - self.reserved) {
-            Err(rustix::io::Errno::NOSPC) => {
-                let full = io::Error::from(io::ErrorKind::StorageFull);
-                Err(Error::io(
-                    self.path.display().to_string(),
-                    "reserve space",
-                    &full,
-                ))
-            }
-            Ok(()) | Err(_) => {
-                self.reserved = to;
-                Ok(())
-            }
-        }
-    }
-
-    fn zero_ahead(&mut self) -> Result<()> {
-        let from = self.touched.max(self.offset);
-        let to = (from + AHEAD).min(self.reserved);
-        if self.synced_often && self.offset > self.touched && from < to {
-            self.write_at(&vec![0; (to - from) as usize], from)?;
-            self.touched = to;
-        }
-        Ok(())
-    }
-}
-
-impl LocalAppender {
-    /// Lets the kernel begin to write what has piled up, so that a sync after a long time waits for
-    /// the last of it only.
-    fn start_writing(&mut self) {
-        let Some(len) = NonZeroU64::new(self.offset - self.started) else {
-            return;
-        };
-        if len.get() >= WRITE_BEHIND {
-            // On Linux this begins to write the dirty pages of the range and does not wait. They stay
-            // in the page cache, for those who follow the log.
-            #[cfg(target_os = "linux")]
-            let _ = rustix::fs::fadvise(
-                &self.file,
-                self.started,
-                Some(len),
-                rustix::fs::Advice::DontNeed,
-            );
-            self.started = self.offset;
-        }
-    }
-}
-
-impl Appender for LocalAppender {
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.reserve_ahead(self.offset + bytes.len() as u64)?;
-        self.write_at(bytes, self.offset)?;
-        self.offset += bytes.len() as u64;
-        self.start_writing();
-        self.zero_ahead()
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.synced_often = OFTEN.contains(&(self.offset - self.last_sync));
-        self.last_sync = self.offset;
-        self.started = self.offset;
-        self.file
-            .sync_data()
-            .map_err(|e| Error::io(self.path.display().to_string(), "fsync", &e))
-    }
-
-    fn trim(&mut self) {
-        if self.reserved > self.offset && self.file.set_len(self.offset).is_ok() {
-            self.reserved = self.offset;
         }
     }
 }

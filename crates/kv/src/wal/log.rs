@@ -49,6 +49,8 @@ struct Tail {
     appender: Box<dyn Appender>,
     end: u64,
     durable: u64,
+    /// The newest record is encoded and not handed over: [`Log::sync`] does both.
+    held: bool,
 }
 
 /// A record on its way to a bucket, with its number and header for finding out who won.
@@ -147,19 +149,31 @@ impl Log {
         }
     }
 
-    /// Hands the buffer to the store. In a folder it is then in the page cache and [`Log::sync`]
-    /// makes it durable; in a bucket the answer is an upload under way.
+    /// Hands the buffer to the store. In a folder it is then in the page cache; in a bucket the
+    /// answer is an upload under way.
     pub(crate) fn write(&mut self, time: Timestamp) -> Result<Option<Upload>> {
+        let upload = self.prepare(time)?;
+        self.hand_over()?;
+        Ok(upload)
+    }
+
+    /// As [`Log::write`], but a folder's record stays here until [`Log::sync`], which must be next.
+    pub(crate) fn prepare(&mut self, time: Timestamp) -> Result<Option<Upload>> {
         if self.pending.is_empty() {
             return Ok(None);
         }
         self.start_file()?;
+        self.hand_over()?;
         let mut record = Record {
             first: self.first,
             last: self.last,
             durable: 0,
             time,
         };
+        // One oversized batch must not keep its memory.
+        if self.record.capacity() > 8 * BUFFER {
+            self.record = Vec::new();
+        }
         self.record.clear();
         match &mut self.file {
             File::Folder(tail) => {
@@ -172,7 +186,7 @@ impl Log {
                     &self.pending,
                     COMPRESS_FILE,
                 );
-                tail.appender.append(&self.record)?;
+                tail.held = true;
                 tail.end += self.record.len() as u64;
                 self.written += self.record.len() as u64;
                 self.clear();
@@ -215,17 +229,29 @@ impl Log {
         // One oversized batch must not keep its memory.
         if self.pending.capacity() > 8 * BUFFER {
             self.pending = Vec::new();
-            self.record = Vec::new();
         }
         self.pending.clear();
     }
 
-    /// Makes everything written durable (a folder; a bucket's records are when uploaded).
+    /// Hands a folder's record to the page cache.
+    fn hand_over(&mut self) -> Result<()> {
+        if let File::Folder(Some(tail)) = &mut self.file
+            && std::mem::take(&mut tail.held)
+        {
+            tail.appender.append(&self.record)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything written or prepared durable (a folder; a bucket's records are when uploaded).
     pub(crate) fn sync(&mut self) -> Result<()> {
         if let File::Folder(Some(tail)) = &mut self.file
             && tail.durable < tail.end
         {
-            tail.appender.sync()?;
+            match std::mem::take(&mut tail.held) {
+                true => tail.appender.append_durable(&self.record)?,
+                false => tail.appender.sync()?,
+            }
             tail.durable = tail.end;
         }
         self.durable = self.handed;
@@ -235,7 +261,7 @@ impl Log {
     /// Goes on in a new file; what is in the old one is made durable first.
     pub(crate) fn rotate(&mut self, time: Timestamp) -> Result<()> {
         if let File::Folder(_) = self.file {
-            self.write(time)?;
+            self.prepare(time)?;
             self.sync()?;
             self.trim();
         }
@@ -264,13 +290,13 @@ fn open_file(env: &Env, epoch: u64, number: u64, reserve: u64) -> Result<Tail> {
         nonce: env.rng.next(),
     }
     .encode(&mut header);
-    appender.append(&header)?;
     // A crash tears unsynced bytes; a header that records follow is never torn, only damaged.
-    appender.sync()?;
+    appender.append_durable(&header)?;
     Ok(Tail {
         appender,
         end: FILE_HEADER as u64,
         durable: FILE_HEADER as u64,
+        held: false,
     })
 }
 

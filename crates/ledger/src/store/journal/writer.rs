@@ -122,8 +122,7 @@ impl Journal {
         for piece in body {
             bytes.extend_from_slice(piece);
         }
-        file.appender.append(&bytes)?;
-        file.appender.sync()?;
+        file.appender.append_durable(&bytes)?;
         file.offset += bytes.len() as u64;
         self.sequence = sequence;
         let placed = Placed {
@@ -145,10 +144,9 @@ impl Journal {
             .blobs
             .append(&journal_name(number), self.file_bytes)?;
         let header = self.header(number);
-        appender.append(&header.encode())?;
         // Durable before the first record: a damaged header in front of records is damage, then, and
         // one in front of nothing is a file that was never begun.
-        appender.sync()?;
+        appender.append_durable(&header.encode())?;
         self.next += 1;
         self.sequence = 0;
         Ok(File {

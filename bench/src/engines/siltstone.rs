@@ -91,12 +91,8 @@ impl Engine for Siltstone {
         Ok(())
     }
 
-    async fn get(&self, key: &[u8], mut see: impl FnMut(&[u8]) + Send) -> Result<bool> {
-        let value = self.of(key).get(key)?;
-        if let Some(value) = &value {
-            see(value);
-        }
-        Ok(value.is_some())
+    async fn get(&self, key: &[u8], see: impl FnMut(&[u8]) + Send) -> Result<bool> {
+        Ok(self.of(key).get_with(key, see)?.is_some())
     }
 
     fn commit(&self) -> u64 {

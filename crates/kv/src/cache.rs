@@ -4,8 +4,9 @@
 //! scans of a bucket read ahead.
 
 use crate::sst::block::Block;
+use crate::sst::slots::Home;
 use crate::types::SegmentId;
-use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,8 @@ pub(crate) struct CacheKey {
 /// What a cache slot holds.
 #[derive(Debug, Clone)]
 pub(crate) enum Cached {
-    Block(Arc<Block>),
+    /// With its slot in its table, when it has one.
+    Block(Arc<Block>, Option<Home>),
     Tail(Arc<crate::sst::table::Tail>),
     Value(bytes::Bytes),
 }
@@ -33,10 +35,35 @@ struct Bytes;
 impl Weighter<CacheKey, Cached> for Bytes {
     fn weight(&self, _: &CacheKey, value: &Cached) -> u64 {
         match value {
-            Cached::Block(block) => block.weight() as u64,
+            Cached::Block(block, _) => block.weight() as u64,
             Cached::Tail(tail) => tail.weight() as u64,
             Cached::Value(value) => value.len() as u64 + 32,
         }
+    }
+}
+
+/// What the cache's comings and goings mean for the slots of tables.
+#[derive(Debug, Clone, Default)]
+struct Turnover;
+
+impl Lifecycle<CacheKey, Cached> for Turnover {
+    /// What went last; its memory is given back outside the lock.
+    type RequestState = Option<Cached>;
+
+    /// Asked when the hand passes an entry that it might evict: the next use counts again. Nothing
+    /// is ever pinned.
+    fn is_pinned(&self, _: &CacheKey, value: &Cached) -> bool {
+        if let Cached::Block(block, Some(_)) = value {
+            block.forget_use();
+        }
+        false
+    }
+
+    fn on_evict(&self, went: &mut Option<Cached>, _: CacheKey, value: Cached) {
+        if let Cached::Block(_, Some(home)) = &value {
+            home.empty();
+        }
+        *went = Some(value);
     }
 }
 
@@ -64,7 +91,7 @@ impl Hasher for Mixer {
 /// The cache, and how the budget is split.
 #[derive(Debug)]
 pub(crate) struct BlockCache {
-    cache: Cache<CacheKey, Cached, Bytes, BuildHasherDefault<Mixer>>,
+    cache: Cache<CacheKey, Cached, Bytes, BuildHasherDefault<Mixer>, Turnover>,
     budget: u64,
     memtables: AtomicU64,
     pinned: AtomicU64,
@@ -83,7 +110,7 @@ impl BlockCache {
             .expect("both capacities are set");
         let hasher = BuildHasherDefault::default();
         Self {
-            cache: Cache::with_options(options, Bytes, hasher, Default::default()),
+            cache: Cache::with_options(options, Bytes, hasher, Turnover),
             budget,
             memtables: AtomicU64::new(0),
             pinned: AtomicU64::new(0),
@@ -96,6 +123,20 @@ impl BlockCache {
     #[inline]
     pub(crate) fn get(&self, key: &CacheKey) -> Option<Cached> {
         self.cache.get(key)
+    }
+
+    /// True when the block at `key` is here and knows this slot.
+    pub(crate) fn knows(&self, key: &CacheKey, slot: &Home) -> bool {
+        matches!(self.cache.peek(key), Some(Cached::Block(_, Some(home))) if home.is(slot))
+    }
+
+    /// What is here now: the value, or one that was here before it.
+    pub(crate) fn insert_if_absent(&self, key: CacheKey, value: Cached) -> Cached {
+        let inserted = self
+            .cache
+            .get_or_insert_with(&key, || Ok::<_, std::convert::Infallible>(value));
+        let Ok(value) = inserted;
+        value
     }
 
     pub(crate) fn insert(&self, key: CacheKey, value: Cached) {
@@ -125,6 +166,12 @@ impl BlockCache {
             self.resize();
         }
         taken.is_ok()
+    }
+
+    /// Takes `bytes` more for what stands beside an index that is pinned.
+    pub(crate) fn pin_beside(&self, bytes: u64) {
+        self.pinned.fetch_add(bytes, Ordering::Relaxed);
+        self.resize();
     }
 
     pub(crate) fn unpin(&self, bytes: u64) {

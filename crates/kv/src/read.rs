@@ -11,7 +11,7 @@ use crate::operator::{self, Fold, MergeOperator};
 use crate::options::{KeyspaceOptions, Options};
 use crate::scan::{Scan, ScanOptions};
 use crate::sst::filter;
-use crate::sst::table::{Lookup, ReadState, Table};
+use crate::sst::table::{Hit, Lookup, ReadState, Table};
 use crate::stats::{GetStats, Source, add};
 use crate::transaction::overlay::Overlay;
 use crate::ttl;
@@ -49,6 +49,20 @@ pub trait Read {
     /// [`Error::KeyLength`], and the store's errors.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         self.at()?.get(key, Wait::Allowed, &mut GetStats::default())
+    }
+
+    /// As [`Read::get`], for callers that only look: `see` gets the value where it lies, without a
+    /// copy, and its answer is returned. Meanwhile the block of the value stays in memory.
+    ///
+    /// # Errors
+    /// As [`Read::get`].
+    fn get_with<T>(&self, key: &[u8], see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>>
+    where
+        Self: Sized,
+    {
+        let at = self.at()?;
+        let value = at.find(key, Wait::Allowed, &mut GetStats::default())?;
+        Ok(value.map(|value| see(value.bytes())))
     }
 
     /// As [`Read::get`], and what the read did.
@@ -273,6 +287,12 @@ impl ReadAt {
         wait: Wait,
         stats: &mut GetStats,
     ) -> Result<Option<Bytes>> {
+        let value = self.find(key, wait, stats)?;
+        Ok(value.map(Value::into_bytes))
+    }
+
+    /// As [`ReadAt::get`]; the value stays where it is.
+    fn find(&self, key: &[u8], wait: Wait, stats: &mut GetStats) -> Result<Option<Value<'_>>> {
         check_key(key, &self.shared.options)?;
         add(&self.shared.counters.gets, 1);
         if let Some(overlay) = &self.overlay {
@@ -283,7 +303,9 @@ impl ReadAt {
             self.refuse_truncated(key, wait)?;
         }
         match best {
-            Some(best) if best.tag.is_plain_put() && !self.has_ranges() => Ok(Some(best.value)),
+            Some(best) if best.tag.is_plain_put() && !self.has_ranges() => {
+                Ok(Some(Value::Stored(best.value, 0)))
+            }
             Some(best) => self.resolve(key, best, wait, stats),
             None => Ok(None),
         }
@@ -291,27 +313,33 @@ impl ReadAt {
 
     /// What the newest entry of a key comes to: it may be hidden by the deletion of a range, have
     /// expired, or say only how to change what is below it.
-    fn resolve(
-        &self,
+    fn resolve<'a>(
+        &'a self,
         key: &[u8],
-        best: Best,
+        best: Best<'a>,
         wait: Wait,
         stats: &mut GetStats,
-    ) -> Result<Option<Bytes>> {
+    ) -> Result<Option<Value<'a>>> {
         let range_deleted = self.range_deleted(key);
         if range_deleted.is_some_and(|at| at > best.commit) {
             return Ok(None);
         }
         match best.tag.kind() {
-            Kind::Put if ttl::is_expired(best.tag, &best.value, || self.now()) => Ok(None),
             Kind::Put => {
-                let value = best.value.slice(ttl::prefix(best.tag, &best.value)..);
-                match best.tag.points() {
-                    true => self.fetch(&value, wait).map(Some),
-                    false => Ok(Some(value)),
+                let stored = best.value.bytes();
+                if ttl::is_expired(best.tag, stored, || self.now()) {
+                    return Ok(None);
                 }
+                let skip = ttl::prefix(best.tag, stored);
+                Ok(Some(match best.tag.points() {
+                    true => Value::Made(self.fetch(&stored[skip..], wait)?),
+                    false => Value::Stored(best.value, skip),
+                }))
             }
-            Kind::Merge => self.fold(key, range_deleted, wait, stats).map(Some),
+            Kind::Merge => {
+                let folded = self.fold(key, range_deleted, wait, stats)?;
+                Ok(Some(Value::Made(folded)))
+            }
             Kind::Delete | Kind::RangeDelete | Kind::Ingested => Ok(None),
         }
     }
@@ -464,7 +492,7 @@ impl ReadAt {
         }
     }
 
-    fn lookup(&self, key: &[u8], wait: Wait, stats: &mut GetStats) -> Result<Option<Best>> {
+    fn lookup(&self, key: &[u8], wait: Wait, stats: &mut GetStats) -> Result<Option<Best<'_>>> {
         let hash = filter::hash(key);
         if let Some(overlay) = &self.overlay
             && let Some(own) = self.lookup_own(overlay, key, hash, stats)
@@ -482,7 +510,7 @@ impl ReadAt {
                 let best = Best {
                     commit: entry.commit,
                     tag: entry.tag,
-                    value: Bytes::copy_from_slice(entry.value),
+                    value: Stored::Memory(entry.value),
                 };
                 // Tables only hold what was written before any memtable, but for ingested ones.
                 return match self.view.max_commit() <= entry.commit {
@@ -496,14 +524,14 @@ impl ReadAt {
 
     /// The newer one of what a memtable holds and what tables do.
     #[cold]
-    fn newer_in_tables(
-        &self,
+    fn newer_in_tables<'a>(
+        &'a self,
         key: &[u8],
         hash: u64,
-        best: Best,
+        best: Best<'a>,
         wait: Wait,
         stats: &mut GetStats,
-    ) -> Result<Option<Best>> {
+    ) -> Result<Option<Best<'a>>> {
         let (source, commit) = (stats.source, stats.commit);
         let found = self.lookup_in_tables(key, hash, wait, stats)?;
         if let Some(found) = found.filter(|found| found.commit > best.commit) {
@@ -513,13 +541,13 @@ impl ReadAt {
         Ok(Some(best))
     }
 
-    fn lookup_own(
+    fn lookup_own<'a>(
         &self,
-        overlay: &Overlay,
+        overlay: &'a Overlay,
         key: &[u8],
         hash: u64,
         stats: &mut GetStats,
-    ) -> Option<Best> {
+    ) -> Option<Best<'a>> {
         let own = overlay.memtable.as_ref()?;
         let entry = own.get(key, hash, overlay.upto)?;
         stats.records_scanned += 1;
@@ -527,7 +555,7 @@ impl ReadAt {
         Some(Best {
             commit: entry.commit,
             tag: entry.tag,
-            value: Bytes::copy_from_slice(entry.value),
+            value: Stored::Memory(entry.value),
         })
     }
 
@@ -537,8 +565,8 @@ impl ReadAt {
         hash: u64,
         wait: Wait,
         stats: &mut GetStats,
-    ) -> Result<Option<Best>> {
-        let mut best: Option<(Commit, crate::sst::table::Hit)> = None;
+    ) -> Result<Option<Best<'_>>> {
+        let mut best: Option<(Commit, Hit)> = None;
         let mut filtered = 0;
         for run in self.view.runs.iter() {
             if let Some((commit, _)) = &best
@@ -584,10 +612,7 @@ impl ReadAt {
         Ok(best.map(|(commit, hit)| Best {
             commit,
             tag: hit.found.tag,
-            value: match hit.block.value(&hit.found) {
-                small if small.len() <= COPY_UP_TO => Bytes::copy_from_slice(small),
-                _ => hit.block.value_bytes(&hit.found),
-            },
+            value: Stored::Table(hit),
         }))
     }
 
@@ -621,11 +646,61 @@ impl ReadAt {
     }
 }
 
+/// The newest entry of a key.
 #[derive(Debug)]
-struct Best {
+struct Best<'a> {
     commit: Commit,
     tag: Tag,
-    value: Bytes,
+    value: Stored<'a>,
+}
+
+/// What an entry has for a value, where it lies.
+#[derive(Debug)]
+enum Stored<'a> {
+    /// In a memtable of the view.
+    Memory(&'a [u8]),
+    /// In a block.
+    Table(Hit),
+}
+
+impl Stored<'_> {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Stored::Memory(bytes) => bytes,
+            Stored::Table(hit) => hit.block.value(&hit.found),
+        }
+    }
+}
+
+/// The value of a key.
+#[derive(Debug)]
+enum Value<'a> {
+    /// What an entry has, without so many bytes at its start.
+    Stored(Stored<'a>, usize),
+    /// Fetched from a blob file, or merged.
+    Made(Bytes),
+}
+
+impl Value<'_> {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Value::Stored(stored, skip) => &stored.bytes()[*skip..],
+            Value::Made(bytes) => bytes,
+        }
+    }
+
+    #[inline]
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Value::Stored(Stored::Table(hit), skip) if hit.found.value_len() > COPY_UP_TO => {
+                hit.block.value_bytes(&hit.found).slice(skip..)
+            }
+            Value::Made(bytes) => bytes,
+            small => Bytes::copy_from_slice(small.bytes()),
+        }
+    }
 }
 
 /// The merge operator of a keyspace with `options`.

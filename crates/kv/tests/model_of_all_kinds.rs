@@ -145,6 +145,8 @@ fn check(read: &impl Read, contents: &Contents, what: &str) {
         let found = read.get(&key(n)).unwrap().map(|v| v.to_vec());
         let expected = contents.get(&key(n)).map(|(v, _)| v.clone());
         assert_eq!(found, expected, "get {n} {what}");
+        let looked_at = read.get_with(&key(n), <[u8]>::to_vec).unwrap();
+        assert_eq!(looked_at, expected, "look at {n} {what}");
     }
 }
 

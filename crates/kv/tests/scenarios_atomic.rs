@@ -136,9 +136,11 @@ fn s19_after_a_hundred_compactions_files_and_indexes_equal_the_live_tables() {
         .iter()
         .map(|segment| segment.meta.bytes - segment.meta.index_at)
         .sum();
+    // The short cut through the index of a table of one block: a number, a slot, and the slots' list.
+    let short_cuts = 32 * live.len() as u64;
     assert_eq!(
         db.kv.stats().pinned_bytes,
-        index_and_filter,
+        index_and_filter + short_cuts,
         "of live tables only"
     );
     assert_eq!(db.kv.cached_tables(), live.into_iter().collect());

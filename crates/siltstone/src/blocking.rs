@@ -227,6 +227,30 @@ impl Database {
         Ok(self.default.get(key.as_ref())?)
     }
 
+    /// Lets `see` look at the newest value of `key` in the default keyspace, without a copy, and
+    /// returns its answer; `None` when there is no value.
+    ///
+    /// ```
+    /// # fn main() -> siltstone::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a folder");
+    /// # let url = dir.path().to_str().expect("a plain path");
+    /// # let db = siltstone::blocking::Database::open(url)?;
+    /// db.put("grain", "fine")?;
+    /// assert_eq!(db.get_with("grain", |value| value.len())?, Some(4));
+    /// # db.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn get_with<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        see: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        Ok(self.default.get_with(key.as_ref(), see)?)
+    }
+
     /// The value of `key` in the default keyspace at `commit`.
     ///
     /// # Errors

@@ -9,7 +9,9 @@ use crate::types::{Commit, Tag};
 use crate::varint;
 use bytes::Bytes;
 use std::cmp::Ordering;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
 
 /// Entries from one full key to the next.
 const RESTART: u32 = 8;
@@ -100,15 +102,61 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// A block, decompressed and checked for shape.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Block {
     data: Bytes,
     keys_len: usize,
     restarts_at: usize,
-    restarts: Arc<[Restart]>,
+    restarts: Restarts,
     prefix: Prefix,
     entries: u32,
+    /// Set by the first use of which the cache is told, and taken back when its hand passes.
+    used: AtomicBool,
     base: u64,
+}
+
+/// Restarts of a block of usual size stand beside its fields: a cache line and a page less to fetch.
+const FEW_RESTARTS: usize = 6;
+
+#[derive(Debug)]
+enum Restarts {
+    Few(u8, [Restart; FEW_RESTARTS]),
+    Many(Box<[Restart]>),
+}
+
+impl Restarts {
+    const NONE: Self = Self::Few(0, [Restart::NONE; FEW_RESTARTS]);
+
+    fn collect(mut all: impl ExactSizeIterator<Item = Option<Restart>>) -> Option<Self> {
+        let len = all.len();
+        if len > FEW_RESTARTS {
+            return Some(Self::Many(all.collect::<Option<_>>()?));
+        }
+        let mut few = [Restart::NONE; FEW_RESTARTS];
+        for slot in &mut few[..len] {
+            *slot = all.next()??;
+        }
+        Some(Self::Few(len as u8, few))
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Few(..) => 0,
+            Self::Many(all) => size_of_val(&**all),
+        }
+    }
+}
+
+impl Deref for Restarts {
+    type Target = [Restart];
+
+    #[inline]
+    fn deref(&self) -> &[Restart] {
+        match self {
+            Self::Few(len, few) => &few[..usize::from(*len)],
+            Self::Many(all) => all,
+        }
+    }
 }
 
 /// What all restart keys of a block begin with.
@@ -132,9 +180,17 @@ struct Restart {
     value_at: u32,
 }
 
+impl Restart {
+    const NONE: Self = Self {
+        head: 0,
+        key_at: 0,
+        value_at: 0,
+    };
+}
+
 /// The first eight bytes of a key as a number, zeros behind its end.
 #[inline(always)]
-fn head_of(key: &[u8]) -> u64 {
+pub(crate) fn head_of(key: &[u8]) -> u64 {
     match key.first_chunk() {
         Some(head) => u64::from_be_bytes(*head),
         None => {
@@ -171,6 +227,14 @@ pub(crate) struct Found {
     value_len: usize,
 }
 
+impl Found {
+    /// Bytes of the value.
+    #[inline]
+    pub(crate) fn value_len(&self) -> usize {
+        self.value_len
+    }
+}
+
 impl Block {
     /// Checks the shape of a block.
     pub(crate) fn parse(data: Bytes) -> Result<Self, &'static str> {
@@ -199,9 +263,10 @@ impl Block {
             data,
             keys_len,
             restarts_at,
-            restarts: Arc::default(),
+            restarts: Restarts::NONE,
             prefix: Prefix::default(),
             entries,
+            used: AtomicBool::new(false),
             base,
         };
         block
@@ -226,7 +291,7 @@ impl Block {
                 value_at: u32::try_from(value_at).ok()?,
             })
         });
-        let restarts = restarts.collect::<Option<Arc<[Restart]>>>()?;
+        let restarts = Restarts::collect(restarts)?;
         self.prefix = Prefix {
             len: shared,
             head: prefix_head,
@@ -266,16 +331,39 @@ impl Block {
             data: Bytes::new(),
             keys_len: 0,
             restarts_at: 0,
-            restarts: Arc::default(),
+            restarts: Restarts::NONE,
             prefix: Prefix::default(),
             entries: 0,
+            used: AtomicBool::new(false),
             base: 0,
         }
     }
 
     /// Bytes this block takes in memory.
     pub(crate) fn weight(&self) -> usize {
-        self.data.len() + self.restarts.len() * size_of::<Restart>() + size_of::<Self>() + 48
+        self.data.len() + self.restarts.weight() + size_of::<Self>() + 48
+    }
+
+    /// Its entries.
+    pub(crate) fn len(&self) -> usize {
+        self.entries as usize
+    }
+
+    /// Whether the cache was told of a use since its hand passed.
+    #[inline]
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(AtomicOrdering::Relaxed)
+    }
+
+    pub(crate) fn note_use(&self) {
+        self.used.store(true, AtomicOrdering::Relaxed);
+    }
+
+    pub(crate) fn forget_use(&self) {
+        // A write only where it changes something: readers share the line.
+        if self.used.load(AtomicOrdering::Relaxed) {
+            self.used.store(false, AtomicOrdering::Relaxed);
+        }
     }
 
     /// The bytes of a found value.
@@ -330,8 +418,8 @@ impl Block {
         Some(None)
     }
 
-    /// The number and value of the first entry not before (`key`, `commit`). `None`: damaged.
-    pub(crate) fn lower_bound(&self, key: &[u8], commit: Commit) -> Option<Option<(usize, &[u8])>> {
+    /// The number of the first entry not before (`key`, `commit`), and the entry. `None`: damaged.
+    pub(crate) fn lower_bound(&self, key: &[u8], commit: Commit) -> Option<Option<(usize, Found)>> {
         if self.restarts.is_empty() {
             return Some(None);
         }
@@ -355,11 +443,7 @@ impl Block {
                 }
             };
             if reached {
-                let found = self.found(&head, value_at)?;
-                return Some(Some((
-                    number,
-                    self.data.get(found.value_at..)?.get(..found.value_len)?,
-                )));
+                return Some(Some((number, self.found(&head, value_at)?)));
             }
             number += 1;
             value_at = value_at.checked_add(head.value_len)?;

@@ -4,6 +4,8 @@
 //! - `frame`: how a block stands in the file: compressed, with length and checksum
 //! - `filter`: says of most absent keys that they are absent, whole in memory or section by section
 //! - `format`: footer and properties
+//! - `pinned`: an index in memory, and a short cut through it
+//! - `slots`: which blocks of a table are in the cache, by their number
 //! - `ahead`: how a bucket's blocks are fetched before they are wanted
 //! - `writer`, `table`, `run`: writing one, reading one, walking over several
 //!
@@ -14,7 +16,10 @@ pub(crate) mod block;
 pub(crate) mod filter;
 pub(crate) mod format;
 pub(crate) mod frame;
+mod pinned;
+mod prefetch;
 pub(crate) mod run;
+pub(crate) mod slots;
 pub(crate) mod table;
 pub(crate) mod table_cursor;
 pub(crate) mod writer;

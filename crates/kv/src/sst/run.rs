@@ -2,10 +2,12 @@
 
 use crate::cursor::Cursor;
 use crate::error::Result;
+use crate::sst::block::head_of;
 use crate::sst::table::{ReadState, Table};
 use crate::sst::table_cursor::TableCursor;
 use crate::types::{Commit, Tag};
 use siltstone_storage::Wait;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// Tables in key order whose ranges do not meet.
@@ -13,7 +15,17 @@ use std::sync::Arc;
 pub(crate) struct Run {
     pub(crate) level: u8,
     pub(crate) tables: Arc<[Arc<Table>]>,
+    /// Of each table.
+    bounds: Arc<[Bounds]>,
     pub(crate) max_commit: Commit,
+}
+
+/// The first eight bytes of a table's first and last key, as numbers. Where the wanted key's differs
+/// from them, the keys need not be looked at.
+#[derive(Debug)]
+struct Bounds {
+    min: u64,
+    max: u64,
 }
 
 impl Run {
@@ -30,8 +42,13 @@ impl Run {
             .map(|t| t.meta.max_commit)
             .max()
             .unwrap_or_default();
+        let bounds = tables.iter().map(|table| Bounds {
+            min: head_of(&table.meta.min_key),
+            max: head_of(&table.meta.max_key),
+        });
         Self {
             level,
+            bounds: bounds.collect(),
             tables: tables.into(),
             max_commit,
         }
@@ -40,14 +57,21 @@ impl Run {
     /// The table whose range holds `key`.
     #[inline]
     pub(crate) fn table_for(&self, key: &[u8]) -> Option<&Arc<Table>> {
-        let table = match &*self.tables {
-            [only] => only,
-            tables => {
-                let at = tables.partition_point(|table| table.meta.max_key.as_slice() < key);
-                tables.get(at)?
+        let head = head_of(key);
+        let (mut low, mut high) = (0, self.tables.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            let max = self.bounds[middle].max.cmp(&head);
+            match max.then_with(|| self.tables[middle].meta.max_key.as_slice().cmp(key)) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal | Ordering::Greater => high = middle,
             }
-        };
-        table.meta.covers(key).then_some(table)
+        }
+        // The first that does not end before the key.
+        let table = self.tables.get(low)?;
+        let min = self.bounds[low].min.cmp(&head);
+        let begins = min.then_with(|| table.meta.min_key.as_slice().cmp(key));
+        begins.is_le().then_some(table)
     }
 }
 

@@ -9,6 +9,8 @@ use crate::sst::block::{Block, BlockCursor, Found};
 use crate::sst::filter::{Filter, Sections};
 use crate::sst::format::{FOOTER, Footer, TableMeta, decode_properties};
 use crate::sst::frame;
+use crate::sst::pinned::{Part, PinnedIndex};
+use crate::sst::slots::{BlockRef, Home};
 use crate::sst::writer::Handle;
 use crate::types::{Commit, SegmentId};
 use parking_lot::Mutex;
@@ -72,10 +74,33 @@ impl ReadState {
 /// Index and filter of a table.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    pub(super) top: Block,
-    /// All parts of the index, when they are pinned.
-    pub(super) parts: Option<Vec<Arc<Block>>>,
+    pub(super) top: Arc<Block>,
+    /// The whole index, when it is pinned.
+    index: Option<PinnedIndex>,
     filter: Option<KeyFilter>,
+}
+
+/// An entry of the index: the data block that it stands for.
+#[derive(Debug)]
+pub(super) struct Place<'t> {
+    part: PartRef<'t>,
+    number: usize,
+    entry: Found,
+}
+
+#[derive(Debug)]
+enum PartRef<'t> {
+    Pinned(&'t PinnedIndex, &'t Part),
+    Read(Arc<Block>),
+}
+
+impl PartRef<'_> {
+    fn index(&self) -> &Arc<Block> {
+        match self {
+            PartRef::Pinned(_, part) => &part.index,
+            PartRef::Read(index) => index,
+        }
+    }
 }
 
 /// A table's filter: in memory, or its sections read as they are wanted.
@@ -87,17 +112,12 @@ enum KeyFilter {
 
 impl Tail {
     pub(crate) fn weight(&self) -> usize {
-        let parts = self
-            .parts
-            .iter()
-            .flatten()
-            .map(|part| part.weight())
-            .sum::<usize>();
+        let index = self.index.as_ref().map_or(0, PinnedIndex::weight);
         let filter = match &self.filter {
             Some(KeyFilter::Whole(filter)) => filter.weight(),
             Some(KeyFilter::Sections(_)) | None => 0,
         };
-        self.top.weight() + parts + filter + size_of::<Self>()
+        self.top.weight() + index + filter + size_of::<Self>()
     }
 }
 
@@ -144,7 +164,7 @@ impl std::ops::Deref for TailRef<'_> {
 /// A version found in a table.
 #[derive(Debug)]
 pub(crate) struct Hit {
-    pub(crate) block: Arc<Block>,
+    pub(crate) block: BlockRef,
     pub(crate) found: Found,
 }
 
@@ -202,6 +222,12 @@ impl Table {
         blocks_read: &mut u64,
     ) -> Result<Lookup> {
         let tail = self.tail(wait)?;
+        if let Some(KeyFilter::Whole(filter)) = &tail.filter {
+            filter.prefetch(hash);
+        }
+        // While the filter's line is on its way.
+        let index = tail.index.as_ref();
+        let short_cut = index.and_then(|index| Some((index, index.block_number(key)?)));
         let possible = match &tail.filter {
             None => true,
             Some(KeyFilter::Whole(filter)) => filter.may_contain(hash),
@@ -212,13 +238,21 @@ impl Table {
         if !possible {
             return Ok(Lookup::Skipped);
         }
-        let Some(handle) = self.handle_for(&tail, key, commit, wait, blocks_read)? else {
-            return Ok(Lookup::Absent);
+        let block = match short_cut.and_then(|(index, block)| index.cached(block)) {
+            Some(block) if block.is_used() => {
+                *blocks_read += 1;
+                block
+            }
+            _ => {
+                let Some(place) = self.place_of(&tail, key, commit, wait, blocks_read)? else {
+                    return Ok(Lookup::Absent);
+                };
+                self.block_of(&place, wait, blocks_read)?
+            }
         };
-        let block = self.block(handle, wait, blocks_read)?;
         let found = block
             .get(key, commit)
-            .ok_or_else(|| self.damaged(handle.at))?;
+            .ok_or_else(|| self.damaged(self.meta.index_at))?;
         Ok(match found {
             Some(found) => Lookup::Hit(Hit { block, found }),
             None => Lookup::Absent,
@@ -253,27 +287,39 @@ impl Table {
         sections.may_contain(&section, hash).map_err(damaged)
     }
 
-    /// The data block that holds the first entry not before (`key`, `commit`).
-    pub(super) fn handle_for(
+    /// Where the index names the data block that holds the first entry not before (`key`, `commit`).
+    pub(super) fn place_of<'t>(
         &self,
-        tail: &Tail,
+        tail: &'t Tail,
         key: &[u8],
         commit: Commit,
         wait: Wait,
         blocks_read: &mut u64,
-    ) -> Result<Option<Handle>> {
-        let part = match &tail.parts {
-            Some(parts) if parts.len() == 1 => parts[0].clone(),
-            _ => {
+    ) -> Result<Option<Place<'t>>> {
+        let pinned = tail.index.as_ref();
+        let only = pinned.and_then(|index| Some(PartRef::Pinned(index, index.only_part()?)));
+        let part = match only {
+            Some(part) => part,
+            None => {
                 let Some((number, handle)) = self.first_not_before(&tail.top, key, commit)? else {
                     return Ok(None);
                 };
-                self.part(tail, number, handle, wait, blocks_read)?
+                self.part_of(tail, number, handle, wait, blocks_read)?
             }
         };
-        Ok(self
-            .first_not_before(&part, key, commit)?
-            .map(|(_, handle)| handle))
+        let found = part.index().lower_bound(key, commit);
+        let found = found.ok_or_else(|| self.damaged(self.meta.index_at))?;
+        Ok(found.map(|(number, entry)| Place {
+            part,
+            number,
+            entry,
+        }))
+    }
+
+    /// Where the data block of a place lies in the file.
+    pub(super) fn handle_at(&self, place: &Place<'_>) -> Result<Handle> {
+        Handle::decode(place.part.index().value(&place.entry))
+            .ok_or_else(|| self.damaged(self.meta.index_at))
     }
 
     pub(super) fn first_not_before(
@@ -282,14 +328,11 @@ impl Table {
         key: &[u8],
         commit: Commit,
     ) -> Result<Option<(usize, Handle)>> {
-        let found = index
-            .lower_bound(key, commit)
-            .ok_or_else(|| self.damaged(self.meta.index_at))?;
-        match found {
+        let damaged = || self.damaged(self.meta.index_at);
+        match index.lower_bound(key, commit).ok_or_else(damaged)? {
             None => Ok(None),
-            Some((number, value)) => {
-                let handle =
-                    Handle::decode(value).ok_or_else(|| self.damaged(self.meta.index_at))?;
+            Some((number, entry)) => {
+                let handle = Handle::decode(index.value(&entry)).ok_or_else(damaged)?;
                 Ok(Some((number, handle)))
             }
         }
@@ -303,13 +346,78 @@ impl Table {
         wait: Wait,
         blocks_read: &mut u64,
     ) -> Result<Arc<Block>> {
-        match &tail.parts {
-            Some(parts) => parts
-                .get(number)
-                .cloned()
+        let part = self.part_of(tail, number, handle, wait, blocks_read)?;
+        Ok(part.index().clone())
+    }
+
+    fn part_of<'t>(
+        &self,
+        tail: &'t Tail,
+        number: usize,
+        handle: Handle,
+        wait: Wait,
+        blocks_read: &mut u64,
+    ) -> Result<PartRef<'t>> {
+        match &tail.index {
+            Some(index) => index
+                .part(number)
+                .map(|part| PartRef::Pinned(index, part))
                 .ok_or_else(|| self.damaged(self.meta.index_at)),
-            None => self.block(handle, wait, blocks_read),
+            None => Ok(PartRef::Read(self.block(handle, wait, blocks_read)?)),
         }
+    }
+
+    /// The data block of a place: from its slot, the cache or the file.
+    /// A block whose use the cache does not know of yet goes through the cache.
+    fn block_of(&self, place: &Place<'_>, wait: Wait, blocks_read: &mut u64) -> Result<BlockRef> {
+        let PartRef::Pinned(index, part) = place.part else {
+            let block = self.block(self.handle_at(place)?, wait, blocks_read)?;
+            return Ok(BlockRef::Held(block));
+        };
+        *blocks_read += 1;
+        let number = part.first + place.number;
+        match index.cached(number) {
+            Some(block) if block.is_used() => Ok(block),
+            unused => {
+                unused.iter().for_each(|block| block.note_use());
+                let home = index.home(number);
+                let home = home.ok_or_else(|| self.damaged(self.meta.index_at))?;
+                let block = self.block_for(home, self.handle_at(place)?, wait)?;
+                Ok(BlockRef::Held(block))
+            }
+        }
+    }
+
+    /// The block from the cache or the file, and from now on in its slot.
+    #[cold]
+    fn block_for(&self, home: Home, handle: Handle, wait: Wait) -> Result<Arc<Block>> {
+        let key = CacheKey {
+            segment: self.id,
+            at: handle.at,
+        };
+        let entry = match self.cache.get(&key) {
+            Some(entry) => entry,
+            None => {
+                let block = Arc::new(self.read_block(handle, wait)?);
+                self.cache.count(0, 1);
+                let entry = Cached::Block(block, Some(home.clone()));
+                self.cache.insert_if_absent(key, entry)
+            }
+        };
+        let Cached::Block(block, before) = entry else {
+            return Err(self.damaged(handle.at));
+        };
+        if !before.as_ref().is_some_and(|before| before.is(&home)) {
+            // A scan's, or of another handle of the same table, which asks the cache from now on.
+            let entry = Cached::Block(block.clone(), Some(home.clone()));
+            self.cache.insert(key, entry);
+            before.iter().for_each(Home::empty);
+        }
+        home.fill(block.clone());
+        if !self.cache.knows(&key, &home) {
+            home.empty();
+        }
+        Ok(block)
     }
 
     /// The block at `handle`, from the cache or the file.
@@ -324,12 +432,13 @@ impl Table {
             at: handle.at,
         };
         *blocks_read += 1;
-        if let Some(Cached::Block(block)) = self.cache.get(&slot) {
+        if let Some(Cached::Block(block, _)) = self.cache.get(&slot) {
             return Ok(block);
         }
         let block = Arc::new(self.read_block(handle, wait)?);
         self.cache.count(0, 1);
-        self.cache.insert(slot, Cached::Block(block.clone()));
+        let entry = Cached::Block(block.clone(), None);
+        self.cache.insert_if_absent(slot, entry);
         Ok(block)
     }
 
@@ -457,8 +566,11 @@ impl Table {
             self.cache.insert(slot, Cached::Tail(tail.clone()));
             return Ok(TailRef::Cached(tail));
         }
-        if self.pinned.set((tail, bytes)).is_err() {
-            self.cache.unpin(bytes);
+        let short_cut = tail.index.as_ref();
+        let short_cut = short_cut.map_or(0, PinnedIndex::short_cut_weight) as u64;
+        self.cache.pin_beside(short_cut);
+        if self.pinned.set((tail, bytes + short_cut)).is_err() {
+            self.cache.unpin(bytes + short_cut);
         }
         let (tail, _) = self.pinned.get().expect("set by this thread or another");
         Ok(TailRef::Pinned(tail))
@@ -542,6 +654,7 @@ impl Table {
         };
         let parse = |at: u64, raw| Block::parse(raw).map_err(|what| Error::corrupt(name, at, what));
         let top = parse(footer.top_at, read(footer.top_at, footer.properties_at)?)?;
+        let top = Arc::new(top);
         // A bucket's are here already.
         let whole = with_parts || !tail.is_empty();
         let filter_damaged = |what: &str| Error::corrupt(name, footer.filter_at, what);
@@ -566,18 +679,19 @@ impl Table {
                 Some(KeyFilter::Whole(filter))
             }
         };
-        let parts = match whole {
+        let index = match whole {
             false => None,
             true => {
                 let mut parts = Vec::new();
-                for handle in self.handles(&Arc::new(top.clone()))? {
+                for handle in self.handles(&top)? {
                     let framed = fetch(handle.at, handle.len)?;
                     parts.push(Arc::new(self.unpack(handle, framed)?));
                 }
-                Some(parts)
+                let index = PinnedIndex::new(parts);
+                Some(index.ok_or_else(|| self.damaged(self.meta.index_at))?)
             }
         };
-        Ok(Tail { top, parts, filter })
+        Ok(Tail { top, index, filter })
     }
 
     /// All handles in an index block.
@@ -597,11 +711,56 @@ impl Table {
     pub(crate) fn data_handles(&self) -> Result<Vec<Handle>> {
         let tail = self.tail(Wait::Allowed)?;
         let mut all = Vec::new();
-        for handle in self.handles(&Arc::new(tail.top.clone()))? {
+        for handle in self.handles(&tail.top)? {
             let part = Arc::new(self.read_block(handle, Wait::Allowed)?);
             all.extend(self.handles(&part)?);
         }
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+impl Table {
+    fn pinned_tail(&self) -> (&Tail, &PinnedIndex) {
+        let (tail, _) = self.pinned.get().expect("its index is in memory");
+        (tail, tail.index.as_ref().expect("pinned"))
+    }
+
+    pub(super) fn has_short_cut(&self, key: &[u8]) -> bool {
+        self.pinned_tail().1.block_number(key).is_some()
+    }
+
+    /// Whether the short cut leads where the index does, or nowhere.
+    pub(super) fn short_cut_agrees(&self, key: &[u8]) -> bool {
+        let (tail, index) = self.pinned_tail();
+        let place = self.place_of(tail, key, Commit::MAX, Wait::Allowed, &mut 0);
+        let number = place.expect("an index").map(|place| match place.part {
+            PartRef::Pinned(_, part) => part.first + place.number,
+            PartRef::Read(_) => unreachable!("it is pinned"),
+        });
+        index
+            .block_number(key)
+            .is_none_or(|short| Some(short) == number)
+    }
+
+    /// How many slots are filled, and of how many the cache knows.
+    pub(super) fn filled_slots(&self) -> (usize, usize) {
+        let (mut filled, mut known) = (0, 0);
+        let (_, index) = self.pinned_tail();
+        for part in index.parts() {
+            let handles = self.handles(&part.index).expect("an index");
+            for (number, handle) in handles.iter().enumerate() {
+                let number = part.first + number;
+                let home = index.home(number).expect("a slot for each block");
+                let key = CacheKey {
+                    segment: self.id,
+                    at: handle.at,
+                };
+                filled += usize::from(index.cached(number).is_some());
+                known += usize::from(self.cache.knows(&key, &home));
+            }
+        }
+        (filled, known)
     }
 }
 

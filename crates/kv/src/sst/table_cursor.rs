@@ -67,7 +67,7 @@ impl TableCursor {
         }
         self.state.tables_read.fetch_add(1, Ordering::Relaxed);
         let tail = self.table.tail(self.state.wait())?;
-        let handles: Arc<[Handle]> = self.table.handles(&Arc::new(tail.top.clone()))?.into();
+        let handles: Arc<[Handle]> = self.table.handles(&tail.top)?.into();
         self.parts = Some(handles.clone());
         Ok(handles)
     }
@@ -95,12 +95,13 @@ impl TableCursor {
             at: handle.at,
         };
         let block = match self.state.fill_cache.then(|| cache.get(&slot)).flatten() {
-            Some(Cached::Block(block)) => block,
+            Some(Cached::Block(block, _)) => block,
             _ => {
                 let block = Arc::new(self.fetch(handle, direction, wait)?);
                 if self.state.fill_cache {
                     self.table.cache.count(0, 1);
-                    self.table.cache.insert(slot, Cached::Block(block.clone()));
+                    let entry = Cached::Block(block.clone(), None);
+                    self.table.cache.insert_if_absent(slot, entry);
                 }
                 block
             }
@@ -125,9 +126,10 @@ impl TableCursor {
     pub(crate) fn expect(&mut self, key: &[u8], commit: Commit) -> Result<()> {
         let table = self.table.clone();
         let tail = table.tail(Wait::Allowed)?;
-        let Some(handle) = table.handle_for(&tail, key, commit, Wait::Allowed, &mut 0)? else {
+        let Some(place) = table.place_of(&tail, key, commit, Wait::Allowed, &mut 0)? else {
             return Ok(());
         };
+        let handle = table.handle_at(&place)?;
         let slot = CacheKey {
             segment: table.id,
             at: handle.at,

@@ -3,14 +3,18 @@
 //! Tables whose index and filter do not fit the memory there is for them.
 
 use crate::cache::BlockCache;
+use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::sst::filter;
 use crate::sst::format::{FOOTER, Footer};
-use crate::sst::table::{Lookup, Table};
+use crate::sst::table::{Lookup, ReadState, Table};
+use crate::sst::table_cursor::TableCursor;
 use crate::sst::writer::{TableSpec, TableWriter};
 use crate::types::{Commit, KeyspaceId, SegmentId, Tag};
+use proptest::prelude::*;
 use siltstone_storage::{Blobs, MemBlobs, Timestamp, Wait};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -36,10 +40,14 @@ fn spec() -> TableSpec {
 
 /// Every other number as a key.
 fn written(blobs: &MemBlobs) {
+    written_with(blobs, |_| b"value".to_vec());
+}
+
+fn written_with(blobs: &MemBlobs, value: impl Fn(u64) -> Vec<u8>) {
     let mut writer = TableWriter::create(blobs, &spec(), &KeyspaceOptions::default()).unwrap();
     for n in 0..KEYS {
         let key = (n * 2).to_be_bytes();
-        writer.add(&key, Commit(1), Tag::PUT, b"value").unwrap();
+        writer.add(&key, Commit(1), Tag::PUT, &value(n)).unwrap();
     }
     writer.finish().unwrap();
 }
@@ -118,4 +126,144 @@ fn damage_in_any_section_is_told_and_loses_no_key() {
         }
         assert!(told > 0, "byte {at} was not read");
     }
+}
+
+/// 400 bytes that nothing compresses and that say which key's they are.
+fn large(n: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(n);
+    (0..400).map(|_| rng.u8(..)).collect()
+}
+
+/// A table of 8 MiB, its index and filter in memory, and a cache of less than half of it.
+fn larger_than_its_cache() -> (Table, Arc<BlockCache>) {
+    let blobs = MemBlobs::new();
+    written_with(&blobs, large);
+    let (table, cache) = opened(&blobs, 3 << 20);
+    for _ in 0..16 {
+        get(&table, 0).unwrap();
+    }
+    assert!(cache.pinned() > 0);
+    (table, cache)
+}
+
+#[test]
+fn slots_hold_what_the_cache_holds_while_readers_race_for_its_room() {
+    let (table, cache) = larger_than_its_cache();
+    let table = Arc::new(table);
+    std::thread::scope(|scope| {
+        for reader in 0..4 {
+            let table = &table;
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(reader);
+                for _ in 0..20_000 {
+                    // Half of the reads meet in few blocks.
+                    let n = match rng.bool() {
+                        true => rng.u64(..KEYS),
+                        false => rng.u64(..KEYS / 50),
+                    };
+                    let Lookup::Hit(hit) = get(table, n * 2).unwrap() else {
+                        panic!("key {n} is lost");
+                    };
+                    assert!(hit.block.value(&hit.found) == large(n));
+                }
+            });
+        }
+        scope.spawn(|| {
+            let state = Arc::new(ReadState::new(Wait::Allowed));
+            let mut cursor = TableCursor::new(table.clone(), state);
+            for _ in 0..4 {
+                cursor.seek_first().unwrap();
+                while cursor.valid() {
+                    cursor.next().unwrap();
+                }
+            }
+        });
+    });
+    let (filled, known) = table.filled_slots();
+    assert!(filled > 100, "{filled}");
+    assert_eq!(filled, known, "a slot holds a block that the cache gave up");
+    assert!(cache.weight() <= cache.capacity());
+    cache.forget(ID);
+    assert_eq!(cache.weight(), 0);
+}
+
+#[test]
+fn a_block_that_is_read_through_its_slot_stays_in_the_cache() {
+    let (table, cache) = larger_than_its_cache();
+    let hot = KEYS;
+    let mut missed = 0;
+    for _ in 0..5 {
+        for n in 0..KEYS {
+            get(&table, n * 2).unwrap();
+            let before = cache.hits_and_misses().1;
+            get(&table, hot).unwrap();
+            missed += cache.hits_and_misses().1 - before;
+        }
+    }
+    assert!(missed <= 2, "the one hot block was read {missed} times");
+}
+
+/// A table of these keys, in blocks of few of them, its index in memory.
+fn table_of(keys: &BTreeSet<Vec<u8>>) -> Table {
+    let blobs = MemBlobs::new();
+    let options = KeyspaceOptions {
+        block_bytes: 1024,
+        ..KeyspaceOptions::default()
+    };
+    let mut writer = TableWriter::create(&blobs, &spec(), &options).unwrap();
+    for key in keys {
+        writer.add(key, Commit(1), Tag::PUT, &[7; 300]).unwrap();
+    }
+    writer.finish().unwrap();
+    let (table, _) = opened(&blobs, PLENTY);
+    let any = keys.first().unwrap();
+    for _ in 0..16 {
+        let hash = filter::hash(any);
+        table
+            .get(any, hash, Commit::MAX, Wait::Allowed, &mut 0)
+            .unwrap();
+    }
+    table
+}
+
+/// Keys whose first bytes are alike in every way: a shared start, ends of few different bytes, and
+/// none at all.
+fn any_key() -> impl Strategy<Value = Vec<u8>> {
+    let start = prop::sample::select(vec![
+        &b""[..],
+        b"a",
+        b"tenants/",
+        b"tenants/acme-corporation/",
+    ]);
+    let end = prop_oneof![
+        prop::collection::vec(0u8..3, 1..14),
+        prop::collection::vec(any::<u8>(), 1..14),
+        any::<u16>().prop_map(|n| n.to_be_bytes().to_vec()),
+    ];
+    (start, end).prop_map(|(start, end)| [start, &end].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_short_cut_through_an_index_leads_where_the_index_does(
+        keys in prop::collection::btree_set(any_key(), 1..200),
+        absent in prop::collection::vec(any_key(), 0..200),
+    ) {
+        let table = table_of(&keys);
+        for key in keys.iter().chain(&absent) {
+            prop_assert!(table.short_cut_agrees(key), "{:?}", key);
+            let hash = filter::hash(key);
+            let found = table.get(key, hash, Commit::MAX, Wait::Allowed, &mut 0).unwrap();
+            prop_assert_eq!(matches!(found, Lookup::Hit(_)), keys.contains(key));
+        }
+    }
+}
+
+#[test]
+fn the_short_cut_answers_for_most_keys() {
+    let (table, _) = larger_than_its_cache();
+    let answered = (0..KEYS).filter(|n| table.has_short_cut(&(n * 2).to_be_bytes()));
+    assert!(answered.count() as u64 > KEYS * 9 / 10);
 }

@@ -218,7 +218,7 @@ impl TableWriter {
         if self.filter_bits > 0 {
             let filter = filter::build(&self.hashes, self.filter_bits);
             for section in filter.sections() {
-                self.write_frame(section, false)?;
+                self.write_frame(&section, false)?;
             }
             self.write_frame(&filter.head(), false)?;
         }

@@ -86,7 +86,7 @@ proptest! {
             cursor.seek_before(&key, Commit(commit)).unwrap();
             prop_assert_eq!(at(&cursor), model.range(..from.clone()).next_back().map(row));
             let bound = block.lower_bound(&key, Commit(commit)).unwrap();
-            prop_assert_eq!(bound.map(|(n, v)| (n, v.to_vec())),
+            prop_assert_eq!(bound.map(|(n, found)| (n, block.value(&found).to_vec())),
                 first.map(|e| (model.range(..from.clone()).count(), row(e).2)));
             let found = block.get(&key, Commit(commit)).unwrap();
             let expected = first.filter(|((k, _), _)| *k == key);

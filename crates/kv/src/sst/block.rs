@@ -5,6 +5,7 @@
 //! touches the values. Layout: keys, values, restarts (key offset, value offset), trailer. Decoding
 //! trusts nothing: any bytes give entries or `None`, never a panic.
 
+use crate::sst::prefetch::prefetch;
 use crate::types::{Commit, Tag};
 use crate::varint;
 use bytes::Bytes;
@@ -115,6 +116,10 @@ pub(crate) struct Block {
     base: u64,
 }
 
+/// The values between two restarts are fetched while the keys are walked when they have at most so many
+/// bytes together.
+const FETCH_VALUES: usize = 1280;
+
 /// Restarts of a block of usual size stand beside its fields: a cache line and a page less to fetch.
 const FEW_RESTARTS: usize = 6;
 
@@ -159,14 +164,18 @@ impl Deref for Restarts {
     }
 }
 
+/// Prefixes up to this length stand beside a block's fields, in bytes: a search has no need of the
+/// block for them.
+const SHORT_PREFIX: usize = 24;
+
 /// What all restart keys of a block begin with.
 #[derive(Debug, Clone, Copy, Default)]
 struct Prefix {
-    len: usize,
-    /// Its first eight bytes: most are not longer, and then a search has no need of the block for it.
-    head: u64,
+    len: u32,
     /// Where it stands in the block.
-    at: usize,
+    at: u32,
+    /// Its start, zeros behind its end.
+    short: [u8; SHORT_PREFIX],
 }
 
 /// A full key of the block, as a search wants it: the search goes through these alone, a few cache
@@ -282,7 +291,9 @@ impl Block {
         };
         let first = self.full_key(self.restart_at(0)?.0)?;
         let shared = common_prefix(first, self.full_key(self.restart_at(last)?.0)?);
-        let prefix_head = head_of(&first[..shared]);
+        let mut short = [0; SHORT_PREFIX];
+        let kept = shared.min(SHORT_PREFIX);
+        short[..kept].copy_from_slice(&first[..kept]);
         let restarts = (0..count).map(|n| {
             let (key_at, value_at) = self.restart_at(n)?;
             Some(Restart {
@@ -293,9 +304,9 @@ impl Block {
         });
         let restarts = Restarts::collect(restarts)?;
         self.prefix = Prefix {
-            len: shared,
-            head: prefix_head,
-            at: self.head(restarts[0].key_at as usize)?.suffix_at,
+            len: u32::try_from(shared).ok()?,
+            at: u32::try_from(self.head(restarts[0].key_at as usize)?.suffix_at).ok()?,
+            short,
         };
         self.restarts = restarts;
         Some(())
@@ -379,9 +390,12 @@ impl Block {
 
     /// The newest entry of `key` at or before `commit`. `None`: damaged bytes.
     pub(crate) fn get(&self, key: &[u8], commit: Commit) -> Option<Option<Found>> {
-        let Some((mut at, mut value_at)) = self.restart_before(key, commit)? else {
+        if self.restarts.is_empty() {
             return Some(None);
-        };
+        }
+        let restart = self.restarts_before(key, commit)?.saturating_sub(1);
+        let (mut at, mut value_at) = self.restart(restart)?;
+        self.prefetch_group(restart)?;
         // How many bytes of the target the previous entry, which sorts before it, matched.
         let mut matched = 0;
         let mut walked = 0;
@@ -475,7 +489,7 @@ impl Block {
             Ordering::Equal => {}
             Ordering::Greater => return Some(self.restarts.len()),
         }
-        let head = head_of(&key[self.prefix.len..]);
+        let head = head_of(&key[self.prefix.len as usize..]);
         let mut low = self.restarts.partition_point(|own| own.head < head);
         // Only keys with the same head are compared in full.
         let alike = &self.restarts[low..];
@@ -496,21 +510,31 @@ impl Block {
     /// How `key` stands to the keys with the block's prefix; equal when it has that too.
     #[inline]
     fn prefix_of(&self, key: &[u8]) -> Option<Ordering> {
-        let Prefix { len, head, at } = self.prefix;
+        let Prefix { len, at, short } = &self.prefix;
+        let (len, at) = (*len as usize, *at as usize);
         if len <= 8 && len <= key.len() {
-            return Some(head_of(&key[..len]).cmp(&head));
+            return Some(head_of(&key[..len]).cmp(&head_of(&short[..8])));
         }
-        let prefix = self.data.get(at..at.checked_add(len)?)?;
+        let prefix = match short.get(..len) {
+            Some(prefix) => prefix,
+            None => self.data.get(at..at.checked_add(len)?)?,
+        };
         Some(key[..len.min(key.len())].cmp(prefix))
     }
 
-    /// Where to start walking to reach the first entry not before (`key`, `commit`).
-    fn restart_before(&self, key: &[u8], commit: Commit) -> Option<Option<(usize, usize)>> {
-        if self.restarts.is_empty() {
-            return Some(None);
+    /// Fetches the keys from restart `n` to the next, and the values when they are small: which one
+    /// will be wanted is known only when the keys are there, and then is too late. `None`: damaged.
+    #[inline]
+    fn prefetch_group(&self, n: usize) -> Option<()> {
+        let (keys_at, values_at) = self.restart(n)?;
+        let end = (self.keys_len, self.restarts_at);
+        let (keys_end, values_end) = self.restart(n + 1).unwrap_or(end);
+        prefetch(self.data.get(keys_at..keys_end)?);
+        let values = self.data.get(values_at..values_end)?;
+        if values.len() <= FETCH_VALUES {
+            prefetch(values);
         }
-        let before = self.restarts_before(key, commit)?;
-        self.restart(before.saturating_sub(1)).map(Some)
+        Some(())
     }
 
     #[inline(always)]

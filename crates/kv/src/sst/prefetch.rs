@@ -11,12 +11,12 @@ const LINE: usize = 64;
 
 /// Asks for all lines of `value`.
 #[inline(always)]
-pub(super) fn prefetch<T>(value: &T) {
+pub(super) fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let start = std::ptr::from_ref(value).cast::<i8>();
-        for at in (0..size_of::<T>()).step_by(LINE) {
+        for at in (0..size_of_val(value)).step_by(LINE) {
             // SAFETY: see the module's argument.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
         }

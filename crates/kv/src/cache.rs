@@ -25,7 +25,7 @@ pub(crate) struct CacheKey {
 pub(crate) enum Cached {
     /// With its slot in its table, when it has one.
     Block(Arc<Block>, Option<Home>),
-    Tail(Arc<crate::sst::table::Tail>),
+    Tail(Arc<crate::sst::tail::Tail>),
     Value(bytes::Bytes),
 }
 

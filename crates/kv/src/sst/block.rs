@@ -5,13 +5,17 @@
 //! touches the values. Layout: keys, values, restarts (key offset, value offset), trailer. Decoding
 //! trusts nothing: any bytes give entries or `None`, never a panic.
 
+mod cursor;
+mod restarts;
+
+pub(crate) use cursor::BlockCursor;
+
 use crate::sst::prefetch::prefetch;
 use crate::types::{Commit, Tag};
 use crate::varint;
 use bytes::Bytes;
+use restarts::{Restart, Restarts};
 use std::cmp::Ordering;
-use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
 
 /// Entries from one full key to the next.
@@ -120,50 +124,6 @@ pub(crate) struct Block {
 /// bytes together.
 const FETCH_VALUES: usize = 1280;
 
-/// Restarts of a block of usual size stand beside its fields: a cache line and a page less to fetch.
-const FEW_RESTARTS: usize = 6;
-
-#[derive(Debug)]
-enum Restarts {
-    Few(u8, [Restart; FEW_RESTARTS]),
-    Many(Box<[Restart]>),
-}
-
-impl Restarts {
-    const NONE: Self = Self::Few(0, [Restart::NONE; FEW_RESTARTS]);
-
-    fn collect(mut all: impl ExactSizeIterator<Item = Option<Restart>>) -> Option<Self> {
-        let len = all.len();
-        if len > FEW_RESTARTS {
-            return Some(Self::Many(all.collect::<Option<_>>()?));
-        }
-        let mut few = [Restart::NONE; FEW_RESTARTS];
-        for slot in &mut few[..len] {
-            *slot = all.next()??;
-        }
-        Some(Self::Few(len as u8, few))
-    }
-
-    fn weight(&self) -> usize {
-        match self {
-            Self::Few(..) => 0,
-            Self::Many(all) => size_of_val(&**all),
-        }
-    }
-}
-
-impl Deref for Restarts {
-    type Target = [Restart];
-
-    #[inline]
-    fn deref(&self) -> &[Restart] {
-        match self {
-            Self::Few(len, few) => &few[..usize::from(*len)],
-            Self::Many(all) => all,
-        }
-    }
-}
-
 /// Prefixes up to this length stand beside a block's fields, in bytes: a search has no need of the
 /// block for them.
 const SHORT_PREFIX: usize = 24;
@@ -176,25 +136,6 @@ struct Prefix {
     at: u32,
     /// Its start, zeros behind its end.
     short: [u8; SHORT_PREFIX],
-}
-
-/// A full key of the block, as a search wants it: the search goes through these alone, a few cache
-/// lines side by side, and touches the keys only where it ends.
-#[derive(Debug, Clone, Copy)]
-struct Restart {
-    /// Of the key behind the shared prefix. Where two differ, the keys are in the same order.
-    head: u64,
-    key_at: u32,
-    /// From the block's start.
-    value_at: u32,
-}
-
-impl Restart {
-    const NONE: Self = Self {
-        head: 0,
-        key_at: 0,
-        value_at: 0,
-    };
 }
 
 /// The first eight bytes of a key as a number, zeros behind its end.
@@ -558,165 +499,6 @@ impl Block {
             commit: Commit(self.base.checked_add(commit)?),
             value_len,
         })
-    }
-}
-
-/// A place in a block. Every movement answers `None` when the bytes are damaged.
-#[derive(Debug)]
-pub(crate) struct BlockCursor {
-    block: Arc<Block>,
-    /// The entry's number; `entries` past the end.
-    index: u32,
-    key: Vec<u8>,
-    tag: Tag,
-    commit: Commit,
-    value_at: usize,
-    value_len: usize,
-    next_at: usize,
-}
-
-impl BlockCursor {
-    /// A cursor past the end of `block`.
-    pub(crate) fn new(block: Arc<Block>) -> Self {
-        Self {
-            index: block.entries,
-            block,
-            key: Vec::new(),
-            tag: Tag::DELETE,
-            commit: Commit::ZERO,
-            value_at: 0,
-            value_len: 0,
-            next_at: 0,
-        }
-    }
-
-    /// Goes over to another block, keeping the memory; stands past its end.
-    pub(crate) fn reset(&mut self, block: Arc<Block>) {
-        self.index = block.entries;
-        self.block = block;
-    }
-
-    pub(crate) fn valid(&self) -> bool {
-        self.index < self.block.entries
-    }
-
-    pub(crate) fn key(&self) -> &[u8] {
-        &self.key
-    }
-
-    pub(crate) fn commit(&self) -> Commit {
-        self.commit
-    }
-
-    pub(crate) fn tag(&self) -> Tag {
-        self.tag
-    }
-
-    pub(crate) fn value(&self) -> &[u8] {
-        &self.block.data[self.value_at..self.value_at + self.value_len]
-    }
-
-    pub(crate) fn seek_first(&mut self) -> Option<()> {
-        if self.block.entries == 0 {
-            self.index = 0;
-            return Some(());
-        }
-        self.go_to_restart(0)
-    }
-
-    pub(crate) fn seek_last(&mut self) -> Option<()> {
-        let Some(last) = self.block.entries.checked_sub(1) else {
-            self.index = 0;
-            return Some(());
-        };
-        self.go_to_index(last)
-    }
-
-    /// To the first entry not before (`key`, `commit`); past the end when there is none.
-    pub(crate) fn seek(&mut self, key: &[u8], commit: Commit) -> Option<()> {
-        if self.block.entries == 0 {
-            self.index = 0;
-            return Some(());
-        }
-        let before = self.block.restarts_before(key, commit)?;
-        self.go_to_restart(before.saturating_sub(1))?;
-        while self.valid() && self.sorts_before(key, commit) {
-            self.next()?;
-        }
-        Some(())
-    }
-
-    /// To the last entry before (`key`, `commit`); past the end when there is none.
-    pub(crate) fn seek_before(&mut self, key: &[u8], commit: Commit) -> Option<()> {
-        self.seek(key, commit)?;
-        match self.index.checked_sub(1) {
-            Some(before) => self.go_to_index(before),
-            None => {
-                self.index = self.block.entries;
-                Some(())
-            }
-        }
-    }
-
-    /// To the next entry.
-    #[inline]
-    pub(crate) fn next(&mut self) -> Option<()> {
-        self.index += 1;
-        if self.index >= self.block.entries {
-            return Some(());
-        }
-        let value_at = self.value_at + self.value_len;
-        self.load(self.next_at, value_at)
-    }
-
-    /// To the entry before; past the end from the first one.
-    pub(crate) fn prev(&mut self) -> Option<()> {
-        match self.index.checked_sub(1) {
-            Some(before) => self.go_to_index(before),
-            None => {
-                self.index = self.block.entries;
-                Some(())
-            }
-        }
-    }
-
-    fn sorts_before(&self, key: &[u8], commit: Commit) -> bool {
-        self.key.as_slice().cmp(key).then(commit.cmp(&self.commit)) == Ordering::Less
-    }
-
-    fn go_to_restart(&mut self, n: usize) -> Option<()> {
-        let (key_at, value_at) = self.block.restart(n)?;
-        self.index = n as u32 * RESTART;
-        self.key.clear();
-        self.load(key_at, value_at)
-    }
-
-    fn go_to_index(&mut self, index: u32) -> Option<()> {
-        self.go_to_restart((index / RESTART) as usize)?;
-        while self.index < index {
-            self.next()?;
-        }
-        Some(())
-    }
-
-    /// Decodes the entry at `at`, whose predecessor's key is in `self.key`.
-    #[inline]
-    fn load(&mut self, at: usize, value_at: usize) -> Option<()> {
-        let head = self.block.head(at)?;
-        if head.shared > self.key.len()
-            || value_at.checked_add(head.value_len)? > self.block.restarts_at
-        {
-            return None;
-        }
-        self.key.truncate(head.shared);
-        self.key
-            .extend_from_slice(&self.block.data[head.suffix_at..head.end()]);
-        self.tag = head.tag;
-        self.commit = head.commit;
-        self.value_at = value_at;
-        self.value_len = head.value_len;
-        self.next_at = head.end();
-        Some(())
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `pinned`: an index in memory, and a short cut through it
 //! - `slots`: which blocks of a table are in the cache, by their number
 //! - `ahead`: how a bucket's blocks are fetched before they are wanted
+//! - `tail`: a table's index and filter
 //! - `writer`, `table`, `run`: writing one, reading one, walking over several
 //!
 //! The format is described field by field in `docs/file-formats.md`.
@@ -22,6 +23,7 @@ pub(crate) mod run;
 pub(crate) mod slots;
 pub(crate) mod table;
 pub(crate) mod table_cursor;
+pub(crate) mod tail;
 pub(crate) mod writer;
 
 #[cfg(test)]

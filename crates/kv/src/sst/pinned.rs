@@ -31,21 +31,20 @@ pub(super) struct Part {
 impl PinnedIndex {
     /// Of all parts in order. `None`: damaged bytes.
     pub(super) fn new(parts: Vec<Arc<Block>>) -> Option<Self> {
-        let keys = keys_of(&parts)?;
-        let prefix = match (keys.first(), keys.last()) {
-            // In order: what the first and the last have in common, all have.
-            (Some(first), Some(last)) => first.iter().zip(last).take_while(|(a, b)| a == b).count(),
-            _ => 0,
-        };
-        let heads = keys.iter().map(|key| Some(head_of(key.get(prefix..)?)));
-        let heads: Box<[u64]> = heads.collect::<Option<_>>()?;
+        let prefix = shared_prefix(&parts)?;
+        let mut heads = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        for part in &parts {
+            let mut cursor = BlockCursor::new(part.clone());
+            cursor.seek_first()?;
+            while cursor.valid() {
+                heads.push(head_of(cursor.key().get(prefix.len()..)?));
+                cursor.next()?;
+            }
+        }
         // Damaged keys may stand out of order.
         if !heads.is_sorted() {
             return None;
         }
-        let prefix = keys
-            .first()
-            .map_or(Vec::new(), |key| key[..prefix].to_vec());
         let mut first = 0;
         let mut numbered = Vec::with_capacity(parts.len());
         for index in parts {
@@ -57,7 +56,7 @@ impl PinnedIndex {
             parts: numbered,
             prefix,
             slots: Arc::new(Slots::new(heads.len())),
-            heads,
+            heads: heads.into(),
         })
     }
 
@@ -110,15 +109,18 @@ impl PinnedIndex {
     }
 }
 
-fn keys_of(parts: &[Arc<Block>]) -> Option<Vec<Vec<u8>>> {
-    let mut keys = Vec::new();
-    for part in parts {
-        let mut cursor = BlockCursor::new(part.clone());
-        cursor.seek_first()?;
-        while cursor.valid() {
-            keys.push(cursor.key().to_vec());
-            cursor.next()?;
-        }
-    }
-    Some(keys)
+/// What all keys begin with: they are in order, so what the first and the last have in common.
+fn shared_prefix(parts: &[Arc<Block>]) -> Option<Vec<u8>> {
+    let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
+        return Some(Vec::new());
+    };
+    let (mut first, mut last) = (
+        BlockCursor::new(first.clone()),
+        BlockCursor::new(last.clone()),
+    );
+    first.seek_first()?;
+    last.seek_last()?;
+    let (first, last) = (first.key(), last.key());
+    let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+    Some(first[..shared].to_vec())
 }

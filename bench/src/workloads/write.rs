@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::{Meter, Run, ensure};
 use crate::cores::Turns;
 use crate::data::{self, entry_len};
-use crate::engine::Engine;
+use crate::engine::{Drive, Engine};
 use crate::error::Result;
 use crate::job::Workload;
 use crate::latency::Latencies;
@@ -51,7 +51,7 @@ impl<E: Engine> Run<'_, E> {
             let mut turns = None;
             loop {
                 let (key, value) = data::entry(number, 0);
-                if writers == 1 && number % PUTS_A_TURN == 1 {
+                if writers == 1 && drive == Drive::Threads && number % PUTS_A_TURN == 1 {
                     turns.get_or_insert_with(Turns::of_this_thread).turn();
                 }
                 match writers {

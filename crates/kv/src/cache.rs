@@ -50,11 +50,11 @@ impl Lifecycle<CacheKey, Cached> for Turnover {
     /// What went last; its memory is given back outside the lock.
     type RequestState = Option<Cached>;
 
-    /// Asked when the hand passes an entry that it might evict: the next use counts again. Nothing
+    /// Asked when the hand passes an entry that it might evict: the next uses count again. Nothing
     /// is ever pinned.
     fn is_pinned(&self, _: &CacheKey, value: &Cached) -> bool {
         if let Cached::Block(block, Some(_)) = value {
-            block.forget_use();
+            block.forget_told();
         }
         false
     }
@@ -125,9 +125,10 @@ impl BlockCache {
         self.cache.get(key)
     }
 
-    /// True when the block at `key` is here and knows this slot.
-    pub(crate) fn knows(&self, key: &CacheKey, slot: &Home) -> bool {
-        matches!(self.cache.peek(key), Some(Cached::Block(_, Some(home))) if home.is(slot))
+    /// True when this block is here, at `key`, and knows this slot.
+    pub(crate) fn knows(&self, key: &CacheKey, block: &Arc<Block>, slot: &Home) -> bool {
+        matches!(self.cache.peek(key), Some(Cached::Block(own, Some(home)))
+            if home.is(slot) && Arc::ptr_eq(&own, block))
     }
 
     /// What is here now: the value, or one that was here before it.
@@ -150,7 +151,13 @@ impl BlockCache {
 
     /// Forgets every block of a deleted table.
     pub(crate) fn forget(&self, segment: SegmentId) {
-        self.cache.retain(|key, _| key.segment != segment);
+        self.cache.retain(|key, value| {
+            let stays = key.segment != segment;
+            if !stays && let Cached::Block(_, Some(home)) = value {
+                home.empty();
+            }
+            stays
+        });
     }
 
     /// Takes `bytes` of the budget for an index and filter that stay in memory; false when a

@@ -336,7 +336,7 @@ impl Core {
                 self.publish(&group);
                 Some((group, Ok(())))
             }
-            Ok(Logged::Written) => {
+            Ok(Logged::Prepared) => {
                 // The disk and the memtable at the same time; visible when both are done.
                 self.sync_thread.request();
                 self.insert(&group);
@@ -384,7 +384,7 @@ impl Core {
         if group.durable {
             add(&self.shared.counters.syncs, 1);
             if group.commits >= PARALLEL_FROM && self.threaded() && !self.bucket {
-                return Ok(Logged::Written);
+                return Ok(Logged::Prepared);
             }
             log.sync()?;
         }
@@ -538,8 +538,8 @@ enum Next {
 enum Logged {
     /// As durable as the group asked.
     Done,
-    /// In the page cache; a sync must follow.
-    Written,
+    /// Prepared; a sync must follow, which writes it.
+    Prepared,
     /// On its way to the bucket, or behind records that are.
     Uploading(Option<Upload>),
 }

@@ -49,21 +49,21 @@ impl Db {
 
 #[test]
 fn memtables_of_many_keyspaces_are_flushed_by_one_edit_of_the_manifest() {
-    let db = Db::open(30, small_options());
+    let db = Db::open(16, small_options());
     for (n, keyspace) in db.keyspaces.iter().enumerate() {
         keyspace.put(b"key", n.to_string().as_bytes()).unwrap();
     }
     let before = db.kv.stats().manifest;
     let flushed = db.kv.flush().unwrap();
-    assert_eq!(flushed.tables.len(), 30);
+    assert_eq!(flushed.tables.len(), 16);
     assert_eq!(db.kv.stats().manifest, before + 1);
-    assert_eq!(db.kv.stats().totals.flushes, 30);
+    assert_eq!(db.kv.stats().totals.flushes, 16);
     // A crash afterwards: everything comes from the tables.
     db.store.crash();
     let (env, _, _) = simulated(&db.mem.after_crash(|_| 0), 2);
     let kv = Kv::open(env, small_options(), small_keyspace(), None).unwrap();
     assert_eq!(kv.open_stats().replayed_commits, 0);
-    for n in 0..30 {
+    for n in 0..16 {
         let keyspace = kv.keyspace(&format!("k{n}")).unwrap();
         let value = keyspace.get(b"key").unwrap().unwrap();
         assert_eq!(value, n.to_string().as_bytes());

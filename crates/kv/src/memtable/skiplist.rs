@@ -7,7 +7,7 @@
 //! - A node becomes reachable by a `Release` store into a link of a predecessor or, backwards, of the
 //!   entry after it; readers follow links with `Acquire` loads, so they see all bytes of a node they reach.
 //! - Node indices come from links only, and links hold nothing but indices made by `allocate`,
-//!   which checks the capacity; so every index is in bounds and aligned to 8 bytes.
+//!   which checks the capacity; so every index is in bounds and aligned to 8 bytes, as links are.
 //! - References handed out borrow the list, so the memory outlives them.
 #![expect(unsafe_code, reason = "argued above")]
 
@@ -16,11 +16,12 @@ use parking_lot::Mutex;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const MAX_HEIGHT: usize = 14;
 /// Bytes of a node before its links.
 const HEADER: usize = size_of::<Header>();
+const LINK: usize = size_of::<AtomicU64>();
 const UNIT: usize = 8;
 const NULL: u32 = 0;
 const HEAD: u32 = 1;
@@ -36,6 +37,27 @@ struct Header {
     key_len: u16,
     tag: u8,
     height: u8,
+}
+
+/// A link forward: the node, and the prefix of its key above it. A search that is not to go there finds
+/// out without fetching the node.
+#[derive(Clone, Copy)]
+struct Link(u64);
+
+impl Link {
+    fn to(node: u32, prefix: u32) -> Self {
+        Self(u64::from(prefix) << 32 | u64::from(node))
+    }
+
+    #[inline(always)]
+    fn node(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
+    fn prefix(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 /// Up to this height the predecessors of a new version of a known key are found from that key's
@@ -91,7 +113,7 @@ unsafe impl Sync for SkipList {}
 impl SkipList {
     /// The bytes an entry may need, padding and the tallest tower included.
     pub(crate) fn entry_bytes(key_len: usize, value_len: usize) -> usize {
-        HEADER + MAX_HEIGHT * 4 + key_len + value_len + UNIT
+        HEADER + MAX_HEIGHT * LINK + key_len + value_len + UNIT
     }
 
     /// An empty list that can hold `capacity` bytes of entries. Pages are touched as they fill.
@@ -107,7 +129,7 @@ impl SkipList {
         let Some(base) = NonNull::new(base) else {
             handle_alloc_error(layout)
         };
-        let head_bytes = (HEADER + MAX_HEIGHT * 4).next_multiple_of(UNIT);
+        let head_bytes = (HEADER + MAX_HEIGHT * LINK).next_multiple_of(UNIT);
         Self {
             base,
             capacity,
@@ -153,8 +175,7 @@ impl SkipList {
         }
         let prefix = prefix_of(entry.key);
         let last = writer.hint[0];
-        let after_last =
-            last != HEAD && self.compare(last, prefix, entry.key, entry.commit) == Less;
+        let after_last = last != HEAD && self.compare(last, entry.key, entry.commit) == Less;
         let mut follow_hint = after_last;
         let mut predecessors = [HEAD; MAX_HEIGHT];
         let mut at = HEAD;
@@ -163,14 +184,14 @@ impl SkipList {
             if follow_hint {
                 at = writer.hint[level];
             }
-            let mut next = self.link(at, level).load(Ordering::Relaxed);
-            while next != NULL && self.compare(next, prefix, entry.key, entry.commit) == Less {
-                at = next;
+            let mut next = self.link(at, level, Ordering::Relaxed);
+            while self.leads_before(next, prefix, entry.key, entry.commit) {
+                at = next.node();
                 follow_hint = false;
-                next = self.link(at, level).load(Ordering::Relaxed);
+                next = self.link(at, level, Ordering::Relaxed);
             }
-            if level == 0 && next != NULL {
-                let here = self.entry(next);
+            if level == 0 && next.node() != NULL && next.prefix() == prefix {
+                let here = self.entry(next.node());
                 if here.commit == entry.commit && here.key == entry.key {
                     self.twins.store(true, Ordering::Release);
                 }
@@ -200,16 +221,18 @@ impl SkipList {
     fn link_in(&self, node: u32, predecessors: &[u32]) {
         let levels = usize::from(self.header(node).height);
         let predecessors = &predecessors[..levels];
+        let link = Link::to(node, self.header(node).prefix);
         for (level, before) in predecessors.iter().enumerate() {
-            let next = self.link(*before, level).load(Ordering::Relaxed);
-            self.link(node, level).store(next, Ordering::Relaxed);
+            let next = self.link(*before, level, Ordering::Relaxed);
+            self.link_cell(node, level).store(next.0, Ordering::Relaxed);
         }
         let before = predecessors[0];
-        let next = self.link(node, 0).load(Ordering::Relaxed);
+        let next = self.link(node, 0, Ordering::Relaxed).node();
         self.header(node).before.store(before, Ordering::Relaxed);
         // From the bottom up, so that whoever can see the node can walk on from it.
         for (level, before) in predecessors.iter().enumerate() {
-            self.link(*before, level).store(node, Ordering::Release);
+            self.link_cell(*before, level)
+                .store(link.0, Ordering::Release);
         }
         if next != NULL {
             self.header(next).before.store(node, Ordering::Release);
@@ -225,29 +248,27 @@ impl SkipList {
     pub(crate) fn seek(&self, key: &[u8], commit: Commit) -> u32 {
         let prefix = prefix_of(key);
         let mut at = HEAD;
-        let mut next = NULL;
+        let mut next = Link(0);
         for level in (0..MAX_HEIGHT).rev() {
-            next = self.link(at, level).load(Ordering::Acquire);
-            while next != NULL && self.compare(next, prefix, key, commit) == Less {
-                at = next;
-                next = self.link(at, level).load(Ordering::Acquire);
+            next = self.link(at, level, Ordering::Acquire);
+            while self.leads_before(next, prefix, key, commit) {
+                at = next.node();
+                next = self.link(at, level, Ordering::Acquire);
             }
         }
-        next
+        next.node()
     }
 
     /// The last entry before (`key`, `commit`), the later insertion of two equal ones; 0 when there
     /// is none.
     pub(crate) fn seek_before(&self, key: &[u8], commit: Commit) -> u32 {
         let prefix = prefix_of(key);
-        self.later_twin(
-            self.last_where(|list, node| list.compare(node, prefix, key, commit) == Less),
-        )
+        self.later_twin(self.last_where(|list, link| list.leads_before(link, prefix, key, commit)))
     }
 
     /// The last entry, the later insertion of two equal ones; 0 when the list is empty.
     pub(crate) fn last(&self) -> u32 {
-        self.later_twin(self.last_where(|_, _| true))
+        self.later_twin(self.last_where(|_, link| link.node() != NULL))
     }
 
     /// The entry before `node`, as [`Self::seek_before`] has it.
@@ -271,13 +292,13 @@ impl SkipList {
         self.seek(entry.key, entry.commit)
     }
 
-    fn last_where(&self, before: impl Fn(&Self, u32) -> bool) -> u32 {
+    fn last_where(&self, before: impl Fn(&Self, Link) -> bool) -> u32 {
         let mut at = HEAD;
         for level in (0..MAX_HEIGHT).rev() {
-            let mut next = self.link(at, level).load(Ordering::Acquire);
-            while next != NULL && before(self, next) {
-                at = next;
-                next = self.link(at, level).load(Ordering::Acquire);
+            let mut next = self.link(at, level, Ordering::Acquire);
+            while before(self, next) {
+                at = next.node();
+                next = self.link(at, level, Ordering::Acquire);
             }
         }
         if at == HEAD { NULL } else { at }
@@ -285,12 +306,12 @@ impl SkipList {
 
     /// The first entry; 0 when the list is empty.
     pub(crate) fn first(&self) -> u32 {
-        self.link(HEAD, 0).load(Ordering::Acquire)
+        self.link(HEAD, 0, Ordering::Acquire).node()
     }
 
     /// The entry after `node`; 0 at the end.
     pub(crate) fn next(&self, node: u32) -> u32 {
-        self.link(node, 0).load(Ordering::Acquire)
+        self.link(node, 0, Ordering::Acquire).node()
     }
 
     /// The entry at `node`, which came from this list and is not 0.
@@ -298,7 +319,7 @@ impl SkipList {
     pub(crate) fn entry(&self, node: u32) -> Entry<'_> {
         assert!(node > HEAD && (node as usize) * UNIT + HEADER <= self.capacity);
         let header = self.header(node);
-        let at = node as usize * UNIT + HEADER + usize::from(header.height) * 4;
+        let at = node as usize * UNIT + HEADER + usize::from(header.height) * LINK;
         let key_len = usize::from(header.key_len);
         let value_len = header.value_len as usize;
         // SAFETY: `allocate` reserved these bytes for this node and wrote them before linking it.
@@ -318,7 +339,7 @@ impl SkipList {
         let key_len = u16::try_from(entry.key.len()).ok()?;
         let value_len = u32::try_from(entry.value.len()).ok()?;
         let start = self.used.load(Ordering::Relaxed);
-        let key_at = HEADER + height * 4;
+        let key_at = HEADER + height * LINK;
         let bytes = key_at + entry.key.len() + entry.value.len();
         let end = start.checked_add(bytes)?.next_multiple_of(UNIT);
         if end > self.capacity {
@@ -360,23 +381,34 @@ impl SkipList {
     }
 
     #[inline(always)]
-    fn link(&self, node: u32, level: usize) -> &AtomicU32 {
-        debug_assert!(level < MAX_HEIGHT);
-        // SAFETY: the node has more than `level` links: the head has all, and any other node is
-        // reached at a level it was linked at. They are 4-aligned, zero or written atomically.
-        unsafe {
-            let at = node as usize * UNIT + HEADER + level * 4;
-            &*self.base.as_ptr().add(at).cast::<AtomicU32>()
-        }
+    fn link(&self, node: u32, level: usize, ordering: Ordering) -> Link {
+        Link(self.link_cell(node, level).load(ordering))
     }
 
     #[inline(always)]
-    fn compare(&self, node: u32, prefix: u32, key: &[u8], commit: Commit) -> std::cmp::Ordering {
-        let header = self.header(node);
-        if header.prefix != prefix {
-            return header.prefix.cmp(&prefix);
+    fn link_cell(&self, node: u32, level: usize) -> &AtomicU64 {
+        debug_assert!(level < MAX_HEIGHT);
+        // SAFETY: the node has more than `level` links: the head has all, and any other node is
+        // reached at a level it was linked at. They are 8-aligned, zero or written atomically.
+        unsafe {
+            let at = node as usize * UNIT + HEADER + level * LINK;
+            &*self.base.as_ptr().add(at).cast::<AtomicU64>()
         }
-        let at = node as usize * UNIT + HEADER + usize::from(header.height) * 4;
+    }
+
+    /// True when a link leads to an entry before (`key`, `commit`).
+    #[inline(always)]
+    fn leads_before(&self, link: Link, prefix: u32, key: &[u8], commit: Commit) -> bool {
+        if link.node() == NULL || link.prefix() > prefix {
+            return false;
+        }
+        link.prefix() < prefix || self.compare(link.node(), key, commit) == Less
+    }
+
+    #[inline(always)]
+    fn compare(&self, node: u32, key: &[u8], commit: Commit) -> std::cmp::Ordering {
+        let header = self.header(node);
+        let at = node as usize * UNIT + HEADER + usize::from(header.height) * LINK;
         // SAFETY: as in `entry`.
         let own = unsafe {
             std::slice::from_raw_parts(self.base.as_ptr().add(at), usize::from(header.key_len))

@@ -16,7 +16,7 @@ use crate::varint;
 use bytes::Bytes;
 use restarts::{Restart, Restarts};
 use std::cmp::Ordering;
-use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
+use std::sync::atomic::{AtomicU8, Ordering as AtomicOrdering};
 
 /// Entries from one full key to the next.
 const RESTART: u32 = 8;
@@ -115,14 +115,17 @@ pub(crate) struct Block {
     restarts: Restarts,
     prefix: Prefix,
     entries: u32,
-    /// Set by the first use of which the cache is told, and taken back when its hand passes.
-    used: AtomicBool,
+    /// Uses that the cache was told of since its hand passed.
+    told: AtomicU8,
     base: u64,
 }
 
 /// The values between two restarts are fetched while the keys are walked when they have at most so many
-/// bytes together.
-const FETCH_VALUES: usize = 1280;
+/// bytes together; the keys alike.
+const FETCH: usize = 1280;
+/// The cache counts so many uses of a block from one passing of its hand to the next. It takes one away
+/// where it moves a block to its hot part, and does not say so; with one alone, such a block would then look unused.
+const TOLD: u8 = 2;
 
 /// Prefixes up to this length stand beside a block's fields, in bytes: a search has no need of the
 /// block for them.
@@ -216,7 +219,7 @@ impl Block {
             restarts: Restarts::NONE,
             prefix: Prefix::default(),
             entries,
-            used: AtomicBool::new(false),
+            told: AtomicU8::new(0),
             base,
         };
         block
@@ -286,7 +289,7 @@ impl Block {
             restarts: Restarts::NONE,
             prefix: Prefix::default(),
             entries: 0,
-            used: AtomicBool::new(false),
+            told: AtomicU8::new(0),
             base: 0,
         }
     }
@@ -301,20 +304,24 @@ impl Block {
         self.entries as usize
     }
 
-    /// Whether the cache was told of a use since its hand passed.
+    /// Whether the cache knows enough of the block's uses.
     #[inline]
-    pub(crate) fn is_used(&self) -> bool {
-        self.used.load(AtomicOrdering::Relaxed)
+    pub(crate) fn is_told(&self) -> bool {
+        self.told.load(AtomicOrdering::Relaxed) >= TOLD
     }
 
-    pub(crate) fn note_use(&self) {
-        self.used.store(true, AtomicOrdering::Relaxed);
+    /// The cache is told of a use. Two readers may count one: then it is told once more.
+    pub(crate) fn count_told(&self) {
+        let told = self.told.load(AtomicOrdering::Relaxed);
+        self.told
+            .store(told.saturating_add(1), AtomicOrdering::Relaxed);
     }
 
-    pub(crate) fn forget_use(&self) {
+    /// The cache's hand passes.
+    pub(crate) fn forget_told(&self) {
         // A write only where it changes something: readers share the line.
-        if self.used.load(AtomicOrdering::Relaxed) {
-            self.used.store(false, AtomicOrdering::Relaxed);
+        if self.told.load(AtomicOrdering::Relaxed) > 0 {
+            self.told.store(0, AtomicOrdering::Relaxed);
         }
     }
 
@@ -470,9 +477,10 @@ impl Block {
         let (keys_at, values_at) = self.restart(n)?;
         let end = (self.keys_len, self.restarts_at);
         let (keys_end, values_end) = self.restart(n + 1).unwrap_or(end);
-        prefetch(self.data.get(keys_at..keys_end)?);
+        let keys = self.data.get(keys_at..keys_end)?;
+        prefetch(&keys[..keys.len().min(FETCH)]);
         let values = self.data.get(values_at..values_end)?;
-        if values.len() <= FETCH_VALUES {
+        if values.len() <= FETCH {
             prefetch(values);
         }
         Some(())

@@ -3,8 +3,8 @@
 //!
 //! Invariant: a slot holds a block only while the cache does. The cache's entry knows its slot and
 //! empties it when it goes; a slot is filled after the entry is there, and emptied again when the
-//! entry went meanwhile. Of a block's uses the cache is told the first since its hand passed it
-//! ([`Block::is_used`]).
+//! entry went meanwhile. Of a block's uses the cache is told the first few since its hand passed
+//! ([`Block::is_told`]).
 
 use crate::sst::block::Block;
 use crate::sst::prefetch::prefetch;

@@ -182,7 +182,7 @@ impl Table {
             return Ok(Lookup::Skipped);
         }
         let block = match short_cut.and_then(|(index, block)| index.cached(block)) {
-            Some(block) if block.is_used() => {
+            Some(block) if block.is_told() => {
                 *blocks_read += 1;
                 block
             }
@@ -320,9 +320,9 @@ impl Table {
         *blocks_read += 1;
         let number = part.first + place.number;
         match index.cached(number) {
-            Some(block) if block.is_used() => Ok(block),
-            unused => {
-                unused.iter().for_each(|block| block.note_use());
+            Some(block) if block.is_told() => Ok(block),
+            untold => {
+                untold.iter().for_each(|block| block.count_told());
                 let home = index.home(number);
                 let home = home.ok_or_else(|| self.damaged(self.meta.index_at))?;
                 let block = self.block_for(home, self.handle_at(place)?, wait)?;
@@ -351,13 +351,13 @@ impl Table {
             return Err(self.damaged(handle.at));
         };
         if !before.as_ref().is_some_and(|before| before.is(&home)) {
-            // A scan's, or of another handle of the same table, which asks the cache from now on.
+            // A scan's, or of another handle of the same table, which takes it back when it reads it.
             let entry = Cached::Block(block.clone(), Some(home.clone()));
             self.cache.insert(key, entry);
             before.iter().for_each(Home::empty);
         }
         home.fill(block.clone());
-        if !self.cache.knows(&key, &home) {
+        if !self.cache.knows(&key, &block, &home) {
             home.empty();
         }
         Ok(block)
@@ -535,7 +535,9 @@ impl Table {
                     at: handle.at,
                 };
                 filled += usize::from(index.cached(number).is_some());
-                known += usize::from(self.cache.knows(&key, &home));
+                let block = self.cache.get(&key);
+                known += usize::from(matches!(block, Some(Cached::Block(block, _))
+                    if self.cache.knows(&key, &block, &home)));
             }
         }
         (filled, known)

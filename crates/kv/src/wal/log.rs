@@ -1,6 +1,6 @@
 //! The end of the log: commits go in, in order; records come out at the store.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::Commit;
 use crate::wal::frame::{self, Record};
 use crate::wal::{FILE_HEADER, FileHeader, blob_name};
@@ -51,6 +51,22 @@ struct Tail {
     durable: u64,
     /// The newest record is encoded and not handed over: [`Log::sync`] does both.
     held: bool,
+    /// The first failure. What may be half written is followed by nothing, and is never durable.
+    failed: Option<Error>,
+}
+
+impl Tail {
+    fn check(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn attempt(
+        &mut self,
+        work: impl FnOnce(&mut dyn Appender) -> Result<(), StorageError>,
+    ) -> Result<()> {
+        self.check()?;
+        work(&mut *self.appender).map_err(|error| self.failed.insert(Error::from(error)).clone())
+    }
 }
 
 /// A record on its way to a bucket, with its number and header for finding out who won.
@@ -170,14 +186,11 @@ impl Log {
             durable: 0,
             time,
         };
-        // One oversized batch must not keep its memory.
-        if self.record.capacity() > 8 * BUFFER {
-            self.record = Vec::new();
-        }
         self.record.clear();
         match &mut self.file {
             File::Folder(tail) => {
                 let tail = tail.as_mut().expect("started above");
+                tail.check()?;
                 record.durable = tail.durable;
                 frame::encode(
                     &mut self.record,
@@ -238,9 +251,18 @@ impl Log {
         if let File::Folder(Some(tail)) = &mut self.file
             && std::mem::take(&mut tail.held)
         {
-            tail.appender.append(&self.record)?;
+            let record = &self.record;
+            tail.attempt(|appender| appender.append(record))?;
+            self.shrink();
         }
         Ok(())
+    }
+
+    /// One oversized batch must not keep its memory.
+    fn shrink(&mut self) {
+        if self.record.capacity() > 8 * BUFFER {
+            self.record = Vec::new();
+        }
     }
 
     /// Makes everything written or prepared durable (a folder; a bucket's records are when uploaded).
@@ -248,11 +270,13 @@ impl Log {
         if let File::Folder(Some(tail)) = &mut self.file
             && tail.durable < tail.end
         {
-            match std::mem::take(&mut tail.held) {
-                true => tail.appender.append_durable(&self.record)?,
-                false => tail.appender.sync()?,
-            }
+            let (held, record) = (std::mem::take(&mut tail.held), &self.record);
+            tail.attempt(|appender| match held {
+                true => appender.append_durable(record),
+                false => appender.sync(),
+            })?;
             tail.durable = tail.end;
+            self.shrink();
         }
         self.durable = self.handed;
         Ok(())
@@ -297,6 +321,7 @@ fn open_file(env: &Env, epoch: u64, number: u64, reserve: u64) -> Result<Tail> {
         end: FILE_HEADER as u64,
         durable: FILE_HEADER as u64,
         held: false,
+        failed: None,
     })
 }
 

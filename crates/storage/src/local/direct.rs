@@ -6,6 +6,9 @@
 //! (`O_DIRECT`, `RWF_DSYNC`), and each time a new page is reached, zeros go with it for some way
 //! ahead. The last page is written again with each record until it is full, as the page cache does.
 //!
+//! Only where the file system is known to make such a write durable before it returns. Some take the
+//! flags and sync nothing: those of network shares, and those in user space.
+//!
 //! Readers of the log read through the page cache; the kernel drops what it holds of a range that is
 //! written directly.
 
@@ -52,6 +55,9 @@ impl DirectTail {
             .custom_flags(flags)
             .open(path)
             .ok()?;
+        if !syncs_direct_writes(&file) {
+            return None;
+        }
         let page_at = offset - offset % PAGE as u64;
         let filled = usize::try_from(offset - page_at).ok()?;
         let mut buffer = Aligned::default();
@@ -106,12 +112,23 @@ fn write_durable(file: &File, mut pages: &[u8], mut at: u64) -> io::Result<bool>
                 at += n as u64;
             }
             Err(Errno::INTR) => {}
-            // Part of a page, or a file system that takes no such call.
-            Ok(_) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+            // Part of a page, or a file system that takes no such call; or the zeros found no room,
+            // where the record alone may find it.
+            Ok(_)
+            | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOSPC | Errno::DQUOT) => {
+                return Ok(false);
+            }
             Err(error) => return Err(error.into()),
         }
     }
     Ok(true)
+}
+
+/// ext4 (and what ext4 drives: ext2, ext3) and XFS.
+fn syncs_direct_writes(file: &File) -> bool {
+    const EXT4: i64 = 0xef53;
+    const XFS: i64 = 0x5846_5342;
+    rustix::fs::fstatfs(file).is_ok_and(|at| [EXT4, XFS].contains(&at.f_type))
 }
 
 /// Memory that begins at a multiple of [`PAGE`].

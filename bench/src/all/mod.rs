@@ -79,6 +79,17 @@ fn benches(options: &Options) -> Vec<Bench> {
         "1000000",
     ];
     let shapes = [true, false, true];
+    // Not surrealkv: its gets stand still for minutes there.
+    let cold = [
+        (true, "siltstone"),
+        (cfg!(feature = "rocksdb"), "rocksdb"),
+        (cfg!(feature = "fjall"), "fjall"),
+    ];
+    let cold: Vec<&str> = cold
+        .iter()
+        .filter(|(built, _)| *built)
+        .map(|(_, name)| *name)
+        .collect();
     vec![
         bench("kv", "kv", [true; 3], &[]),
         bench("kv-keyspaces", "kv", shapes, &["--keyspaces", "64"]),
@@ -113,6 +124,21 @@ fn benches(options: &Options) -> Vec<Bench> {
             "kv",
             shapes,
             &["--value-bytes", "65536", "--entries", "10000"],
+        ),
+        bench(
+            "kv-cold",
+            "kv",
+            shapes,
+            &[
+                "--engines",
+                &cold.join(","),
+                "--workloads",
+                "fill_random,get_1,get_2,get_missing,scan_1000",
+                "--entries",
+                "4000000",
+                "--memory-mib",
+                "96",
+            ],
         ),
         bench("bucket", "bucket", [true, false, true], &[]),
         bench(

@@ -7,14 +7,14 @@ use fastrand::Rng;
 use super::{Meter, Run, ensure};
 use crate::cores::Turns;
 use crate::data::{self, entry_len};
-use crate::engine::{Drive, Engine};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::job::Workload;
 use crate::latency::Latencies;
 use crate::row::Row;
 
 /// Puts of the lone durable writer on one core before it goes on on the next.
-const PUTS_A_TURN: u64 = 128;
+const PUTS_A_TURN: u64 = 512;
 
 impl<E: Engine> Run<'_, E> {
     /// `fill_random`: the rate counts the final flush, the latencies are of single puts.
@@ -51,8 +51,9 @@ impl<E: Engine> Run<'_, E> {
             let mut turns = None;
             loop {
                 let (key, value) = data::entry(number, 0);
-                if writers == 1 && drive == Drive::Threads && number % PUTS_A_TURN == 1 {
-                    turns.get_or_insert_with(Turns::of_this_thread).turn();
+                if writers == 1 && number % PUTS_A_TURN == 1 {
+                    turns.get_or_insert_with(Turns::new).turn();
+                    latencies.skip();
                 }
                 match writers {
                     1 => engine.put_durable(&key, &value).await?,

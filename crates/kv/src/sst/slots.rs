@@ -1,5 +1,5 @@
-//! The cached blocks of an index part, by their number in it: a point read goes from index to block
-//! without asking the cache, whose lookup costs three cache lines more.
+//! The cached blocks of a table, by their number in it: a point read goes from index to block without
+//! asking the cache, whose lookup costs three cache lines more.
 //!
 //! Invariant: a slot holds a block only while the cache does. The cache's entry knows its slot and
 //! empties it when it goes; a slot is filled after the entry is there, and emptied again when the

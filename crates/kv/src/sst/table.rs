@@ -193,9 +193,11 @@ impl Table {
                 self.block_of(&place, wait, blocks_read)?
             }
         };
-        let found = block
-            .get(key, commit)
-            .ok_or_else(|| self.damaged(self.meta.index_at))?;
+        let Some(found) = block.get(key, commit) else {
+            let place = self.place_of(&tail, key, commit, wait, blocks_read)?;
+            let handle = place.map(|place| self.handle_at(&place)).transpose()?;
+            return Err(self.damaged(handle.map_or(0, |handle| handle.at)));
+        };
         Ok(match found {
             Some(found) => Lookup::Hit(Hit { block, found }),
             None => Lookup::Absent,
@@ -310,8 +312,8 @@ impl Table {
         }
     }
 
-    /// The data block of a place: from its slot, the cache or the file.
-    /// A block whose use the cache does not know of yet goes through the cache.
+    /// The data block of a place: from its slot, when the cache knows enough of its uses, else from
+    /// the cache or the file.
     fn block_of(&self, place: &Place<'_>, wait: Wait, blocks_read: &mut u64) -> Result<BlockRef> {
         let PartRef::Pinned(index, part) = place.part else {
             let block = self.block(self.handle_at(place)?, wait, blocks_read)?;

@@ -22,7 +22,7 @@ use std::path::Path;
 /// What direct writes are aligned to, in bytes: a multiple of the sector of every disk.
 const PAGE: usize = 4096;
 /// Zeros written ahead, in bytes.
-const AHEAD: usize = 128 * 1024;
+const AHEAD: usize = 512 * 1024;
 /// The largest record that goes this way, in bytes. Larger ones gain nothing.
 const MAX_RECORD: usize = 128 * 1024;
 
@@ -30,6 +30,12 @@ const MAX_RECORD: usize = 128 * 1024;
 pub(super) fn fits(len: usize) -> bool {
     len <= MAX_RECORD
 }
+
+/// What zeros are written from.
+#[repr(align(4096))]
+struct Zeros([u8; 128 * 1024]);
+
+static ZEROS: Zeros = Zeros([0; 128 * 1024]);
 
 /// The last page of a log, and the way to write on from there.
 #[derive(Debug)]
@@ -78,22 +84,22 @@ impl DirectTail {
     /// not go this way, and whatever stands behind the last record may be written over.
     pub(super) fn append(&mut self, record: &[u8], limit: u64) -> io::Result<bool> {
         let filled = self.filled + record.len();
-        let mut len = filled.next_multiple_of(PAGE);
+        let len = filled.next_multiple_of(PAGE);
         let end = self.page_at + len as u64;
         if end > limit {
             return Ok(false);
         }
-        if end > self.touched {
-            let ahead = (limit - end).min(AHEAD as u64);
-            len += ahead as usize / PAGE * PAGE;
-        }
+        let zeros = match end > self.touched {
+            true => (limit - end).min(AHEAD as u64) as usize / PAGE * PAGE,
+            false => 0,
+        };
         let pages = self.buffer.get(len);
         pages[self.filled..filled].copy_from_slice(record);
         pages[filled..].fill(0);
-        if !write_durable(&self.file, pages, self.page_at)? {
+        let Some(zeros) = write_durable(&self.file, pages, zeros, self.page_at)? else {
             return Ok(false);
-        }
-        self.touched = self.touched.max(self.page_at + len as u64);
+        };
+        self.touched = self.touched.max(end + zeros as u64);
         let full = filled - filled % PAGE;
         pages.copy_within(full..filled, 0);
         self.page_at += full as u64;
@@ -102,11 +108,21 @@ impl DirectTail {
     }
 }
 
-/// Writes all of it, or says false when it cannot be done directly.
-fn write_durable(file: &File, mut pages: &[u8], mut at: u64) -> io::Result<bool> {
+/// Writes all pages and some of the zeros behind them, and says how many bytes of these; `None` when
+/// it cannot be done directly.
+fn write_durable(
+    file: &File,
+    mut pages: &[u8],
+    zeros: usize,
+    mut at: u64,
+) -> io::Result<Option<usize>> {
     while !pages.is_empty() {
-        let written = rustix::io::pwritev2(file, &[IoSlice::new(pages)], at, ReadWriteFlags::DSYNC);
-        match written {
+        let mut slices = vec![IoSlice::new(pages)];
+        for done in (0..zeros).step_by(ZEROS.0.len()) {
+            slices.push(IoSlice::new(&ZEROS.0[..(zeros - done).min(ZEROS.0.len())]));
+        }
+        match rustix::io::pwritev2(file, &slices, at, ReadWriteFlags::DSYNC) {
+            Ok(n) if n >= pages.len() => return Ok(Some((n - pages.len()) / PAGE * PAGE)),
             Ok(n) if n > 0 && n % PAGE == 0 => {
                 pages = &pages[n..];
                 at += n as u64;
@@ -116,12 +132,12 @@ fn write_durable(file: &File, mut pages: &[u8], mut at: u64) -> io::Result<bool>
             // where the record alone may find it.
             Ok(_)
             | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOSPC | Errno::DQUOT) => {
-                return Ok(false);
+                return Ok(None);
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(true)
+    Ok(Some(0))
 }
 
 /// ext4 (and what ext4 drives: ext2, ext3) and XFS.

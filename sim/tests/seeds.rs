@@ -21,7 +21,7 @@ fn s75_short_runs_of_several_seeds_show_no_difference() {
             report.transactions > 10 && report.conflicts > 10,
             "{report:?}"
         );
-        assert!(report.delivered > 1_000, "{report:?}");
+        assert!(report.delivered > 500, "{report:?}");
         elsewhere += report.elsewhere;
     }
     assert!(elsewhere > 0);

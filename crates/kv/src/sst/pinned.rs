@@ -6,7 +6,7 @@
 //! asked. Keys of an index are no longer than it takes to tell blocks apart, so few meet.
 
 use crate::sst::block::{Block, BlockCursor, head_of};
-use crate::sst::slots::{BlockRef, Home, Slots};
+use crate::sst::slots::{Home, Slots};
 use std::sync::Arc;
 
 /// All parts of a table's index.
@@ -94,7 +94,7 @@ impl PinnedIndex {
 
     /// A block in its slot.
     #[inline]
-    pub(super) fn cached(&self, block: usize) -> Option<BlockRef> {
+    pub(super) fn cached(&self, block: usize) -> Option<Arc<Block>> {
         self.slots.get(block)
     }
 

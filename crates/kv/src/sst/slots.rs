@@ -8,30 +8,34 @@
 
 use crate::sst::block::Block;
 use crate::sst::prefetch::prefetch;
-use arc_swap::{ArcSwapOption, Guard};
-use std::ops::Deref;
+use parking_lot::RwLock;
 use std::sync::Arc;
 
 /// One slot a block.
 #[derive(Debug)]
-pub(crate) struct Slots(Box<[ArcSwapOption<Block>]>);
+pub(crate) struct Slots(Box<[Slot]>);
+
+/// A lock held for a few instructions. Pointers that are read without one cost more where they are
+/// given up, and tables give up thousands at once.
+type Slot = RwLock<Option<Arc<Block>>>;
 
 impl Slots {
     pub(super) fn new(len: usize) -> Self {
-        Self((0..len).map(|_| ArcSwapOption::empty()).collect())
+        Self((0..len).map(|_| Slot::default()).collect())
     }
 
     /// Bytes they take in memory.
     pub(super) fn weight(&self) -> usize {
-        self.0.len() * size_of::<ArcSwapOption<Block>>() + size_of::<Self>()
+        self.0.len() * size_of::<Slot>() + size_of::<Self>()
     }
 
-    /// The block in a slot, borrowed.
+    /// The block in a slot. `None` also while the slot changes.
     #[inline]
-    pub(super) fn get(&self, number: usize) -> Option<BlockRef> {
-        let guard = self.0.get(number)?.load();
-        prefetch(&**guard.as_ref()?);
-        Some(BlockRef::Borrowed(guard))
+    pub(super) fn get(&self, number: usize) -> Option<Arc<Block>> {
+        let slot = self.0.get(number)?.try_read()?;
+        let block = slot.as_ref()?;
+        prefetch(&**block);
+        Some(block.clone())
     }
 }
 
@@ -57,29 +61,11 @@ impl Home {
     }
 
     pub(super) fn fill(&self, block: Arc<Block>) {
-        self.slots.0[self.number as usize].store(Some(block));
+        *self.slots.0[self.number as usize].write() = Some(block);
     }
 
     pub(crate) fn empty(&self) {
-        self.slots.0[self.number as usize].store(None);
-    }
-}
-
-/// A block, borrowed from its slot or held.
-#[derive(Debug)]
-pub(crate) enum BlockRef {
-    Borrowed(Guard<Option<Arc<Block>>>),
-    Held(Arc<Block>),
-}
-
-impl Deref for BlockRef {
-    type Target = Block;
-
-    #[inline]
-    fn deref(&self) -> &Block {
-        match self {
-            BlockRef::Borrowed(guard) => guard.as_ref().expect("made of a slot that was filled"),
-            BlockRef::Held(block) => block,
-        }
+        // The block's memory is given back outside the lock.
+        let _went = self.slots.0[self.number as usize].write().take();
     }
 }

@@ -7,7 +7,7 @@ use crate::sst::filter::Sections;
 use crate::sst::format::{FOOTER, TableMeta, decode_properties};
 use crate::sst::frame;
 use crate::sst::pinned::{Part, PinnedIndex};
-use crate::sst::slots::{BlockRef, Home};
+use crate::sst::slots::Home;
 use crate::sst::tail::{KeyFilter, Tail, read_footer};
 use crate::sst::writer::Handle;
 use crate::types::{Commit, SegmentId};
@@ -107,7 +107,7 @@ impl Drop for Table {
 /// A version found in a table.
 #[derive(Debug)]
 pub(crate) struct Hit {
-    pub(crate) block: BlockRef,
+    pub(crate) block: Arc<Block>,
     pub(crate) found: Found,
 }
 
@@ -314,10 +314,9 @@ impl Table {
 
     /// The data block of a place: from its slot, when the cache knows enough of its uses, else from
     /// the cache or the file.
-    fn block_of(&self, place: &Place<'_>, wait: Wait, blocks_read: &mut u64) -> Result<BlockRef> {
+    fn block_of(&self, place: &Place<'_>, wait: Wait, blocks_read: &mut u64) -> Result<Arc<Block>> {
         let PartRef::Pinned(index, part) = place.part else {
-            let block = self.block(self.handle_at(place)?, wait, blocks_read)?;
-            return Ok(BlockRef::Held(block));
+            return self.block(self.handle_at(place)?, wait, blocks_read);
         };
         *blocks_read += 1;
         let number = part.first + place.number;
@@ -327,8 +326,7 @@ impl Table {
                 untold.iter().for_each(|block| block.count_told());
                 let home = index.home(number);
                 let home = home.ok_or_else(|| self.damaged(self.meta.index_at))?;
-                let block = self.block_for(home, self.handle_at(place)?, wait)?;
-                Ok(BlockRef::Held(block))
+                self.block_for(home, self.handle_at(place)?, wait)
             }
         }
     }

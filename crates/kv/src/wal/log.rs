@@ -343,3 +343,41 @@ pub(crate) fn finish_upload(env: &Env, upload: Upload, epoch: u64) -> Result<()>
     }
     .into())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use siltstone_storage::{FaultPlan, FaultyBlobs, Injected, MemBlobs};
+    use std::sync::Arc;
+
+    #[test]
+    fn what_failed_once_is_never_durable_and_nothing_follows_it() {
+        // The append of the second record, and its sync.
+        for call in [0, 1] {
+            for fault in [Injected::ErrorBefore, Injected::ErrorAfter] {
+                let (env, clock) = Env::simulated(Arc::new(MemBlobs::new()), 1);
+                let store = FaultyBlobs::new(env.blobs.clone(), clock, FaultPlan::default());
+                let blobs = Arc::new(store.clone());
+                let mut log = Log::new(Env { blobs, ..env }, 1, 1, 1 << 20, Commit::ZERO);
+                let time = Timestamp(1);
+                log.add(b"first", Commit(1), Commit(1));
+                log.prepare(time).unwrap();
+                log.sync().unwrap();
+                assert_eq!(log.durable(), Commit(1));
+                store.set_plan(FaultPlan::at(store.calls() + 1 + call, fault));
+                log.add(b"second", Commit(2), Commit(2));
+                log.prepare(time).unwrap();
+                log.sync().unwrap_err();
+                // Whoever has the log next is told the same, though the disk works again.
+                let calls = store.calls();
+                log.sync().unwrap_err();
+                log.rotate(time).unwrap_err();
+                log.add(b"third", Commit(3), Commit(3));
+                log.write(time).unwrap_err();
+                assert_eq!(log.durable(), Commit(1));
+                assert_eq!(store.calls(), calls, "nothing was written behind it");
+            }
+        }
+    }
+}

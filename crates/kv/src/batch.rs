@@ -1,10 +1,10 @@
 //! Several writes that become one commit: all or none.
 
 use crate::error::{Error, Result, show_key};
+use crate::key_range::KeyRange;
 use crate::memtable::Memtable;
 use crate::operator::{self, MergeOperator};
 use crate::range_delete::RangeDelete;
-use crate::read::KeyRange;
 use crate::types::{Commit, KeyspaceId, Kind, Tag};
 use crate::wal::frame::{self, Op};
 use crate::{Keyspace, ttl};

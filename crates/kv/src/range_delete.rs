@@ -4,7 +4,7 @@
 //! until no table holds such a version; it belongs to the keyspace, not to a table, so tables keep
 //! their key ranges and nothing is cut at their borders.
 
-use crate::read::KeyRange;
+use crate::key_range::KeyRange;
 use crate::types::Commit;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};

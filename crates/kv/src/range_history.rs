@@ -6,10 +6,11 @@
 
 use crate::cursor::Cursor;
 use crate::error::Result;
+use crate::key_range::KeyRange;
 use crate::merge::{MergeCursor, Source};
 use crate::operator;
 use crate::range_delete::RangeDelete;
-use crate::read::{KeyRange, Read, ReadAt, ViewRef};
+use crate::read::{Read, ReadAt, ViewRef};
 use crate::sst::table::ReadState;
 use crate::stats::GetStats;
 use crate::transaction::validate::newest_in;

@@ -6,10 +6,11 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::key_range::KeyRange;
 use crate::merge::MergeCursor;
 use crate::operator::{self, Fold};
 use crate::permits::{CancelToken, Permit, Turn};
-use crate::read::{KeyRange, ReadAt};
+use crate::read::ReadAt;
 use crate::sst::table::ReadState;
 use crate::stats::ScanStats;
 use crate::transaction::overlay::{Overlay, ScanNote};

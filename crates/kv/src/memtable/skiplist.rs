@@ -1,6 +1,6 @@
 //! A skip list in one block of memory: one writer at a time, any number of readers that never wait.
 //!
-//! This is the one module of the crate with `unsafe`. The argument:
+//! Its `unsafe`, and the argument (besides, only `sst/prefetch.rs` has any):
 //! - The memory is one zeroed allocation that lives as long as the list; nothing is ever moved or
 //!   freed before. A node's bytes are written only before the node is linked, by the thread that
 //!   holds `writer`, and never again, except its links, forward and back, which are atomic.

@@ -4,7 +4,7 @@
 //! Safety: a prefetch reads nothing that the program sees and cannot fault, whatever the address. The
 //! addresses here are those of live references anyway.
 
-#![expect(unsafe_code, reason = "argued above")]
+#![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "argued above"))]
 
 /// What a cache line has, in bytes.
 const LINE: usize = 64;

@@ -1,7 +1,7 @@
 //! What must not have changed since a transaction began: single keys and ranges, by keyspace. Pure.
 
 use crate::error::show_key;
-use crate::read::KeyRange;
+use crate::key_range::KeyRange;
 use crate::types::KeyspaceId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

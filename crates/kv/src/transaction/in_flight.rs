@@ -2,8 +2,8 @@
 //! commit must know of them, and no table or memtable does. Pure; lives under the queue's lock.
 
 use crate::error::Error;
+use crate::key_range::KeyRange;
 use crate::range_delete::RangeDelete;
-use crate::read::KeyRange;
 use crate::transaction::guard::{Guard, Touched};
 use crate::types::{Commit, KeyspaceId, Kind};
 use crate::wal::frame;

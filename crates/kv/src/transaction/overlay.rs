@@ -3,8 +3,8 @@
 //! Own writes stand in memtables of the transaction's, with numbers above every real commit, so
 //! that lookups, merges and scans treat them as the newest versions there are.
 
+use crate::key_range::KeyRange;
 use crate::memtable::Memtable;
-use crate::read::KeyRange;
 use crate::transaction::guard::Guard;
 use crate::types::{Commit, KeyspaceId};
 use parking_lot::Mutex;

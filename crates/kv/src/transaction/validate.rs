@@ -3,10 +3,10 @@
 use crate::core::Core;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::key_range::KeyRange;
 use crate::merge::MergeCursor;
 use crate::options::Durability;
 use crate::pipeline::Write;
-use crate::read::KeyRange;
 use crate::sst::filter;
 use crate::sst::table::{Lookup, ReadState};
 use crate::stats::{PutStats, Source};

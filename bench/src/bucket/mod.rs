@@ -30,6 +30,7 @@ const CHILD_LIMIT: Duration = Duration::from_secs(1800);
 /// Every database, ours first, then the one that the goals are about.
 const ENGINES: &[&str] = &[
     "siltstone",
+    "siltstone-25ms",
     #[cfg(feature = "disk-cache")]
     "siltstone-disk-cache",
     #[cfg(feature = "slatedb")]
@@ -197,11 +198,15 @@ pub(crate) fn run_job(job: &str) -> Result<()> {
         }
         #[cfg(feature = "disk-cache")]
         "siltstone-disk-cache" => {
-            let rows = runtime.block_on(work::run::<siltstone::Siltstone<true>>(&job));
+            let rows = runtime.block_on(work::run::<siltstone::Siltstone<true, 0>>(&job));
             ("siltstone-disk-cache", rows)
         }
+        "siltstone-25ms" => {
+            let rows = runtime.block_on(work::run::<siltstone::Siltstone<false, 25>>(&job));
+            ("siltstone-25ms", rows)
+        }
         _ => {
-            let rows = runtime.block_on(work::run::<siltstone::Siltstone<false>>(&job));
+            let rows = runtime.block_on(work::run::<siltstone::Siltstone<false, 0>>(&job));
             ("siltstone", rows)
         }
     };

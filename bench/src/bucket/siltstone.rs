@@ -1,5 +1,7 @@
 //! Siltstone in a bucket: its default settings, through the asynchronous front door; with a cache on a
-//! local disk, or without.
+//! local disk, or without; with an interval between log objects, or without.
+
+use std::time::Duration;
 
 use siltstone::{Database, DiskCache, Durability, KeyspaceOptions, Options};
 
@@ -13,10 +15,10 @@ pub(super) const CACHE: &str = "SILTSTONE_BENCH_DISK_CACHE";
 /// Larger than any database here, in bytes.
 const CACHE_BYTES: u64 = 4 << 30;
 
-/// An open Siltstone database.
-pub(crate) struct Siltstone<const CACHED: bool>(Database);
+/// An open Siltstone database whose log objects leave at least `INTERVAL_MS` milliseconds apart.
+pub(crate) struct Siltstone<const CACHED: bool, const INTERVAL_MS: u64>(Database);
 
-impl<const CACHED: bool> BucketEngine for Siltstone<CACHED> {
+impl<const CACHED: bool, const INTERVAL_MS: u64> BucketEngine for Siltstone<CACHED, INTERVAL_MS> {
     async fn open(place: &Place, prefix: &str) -> Result<Self> {
         // Endpoint and credentials are in the environment of this process.
         let url = format!("s3://{}/{prefix}", place.bucket);
@@ -26,6 +28,7 @@ impl<const CACHED: bool> BucketEngine for Siltstone<CACHED> {
                 folder: folder.into(),
                 bytes: CACHE_BYTES,
             }),
+            log_interval: Duration::from_millis(INTERVAL_MS),
             ..Options::default()
         };
         let opened = Database::open_with(&url, options, KeyspaceOptions::default());

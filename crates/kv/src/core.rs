@@ -219,6 +219,7 @@ impl Core {
             let mut sealed = view.sealed.clone();
             if view.active.wal().is_some() {
                 any = true;
+                view.active.seal();
                 sealed.insert(0, view.active.clone());
             }
             // As many as the last time.

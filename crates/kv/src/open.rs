@@ -110,6 +110,7 @@ impl Core {
         shared.publish(recovered.last);
         let core = Arc::new(Self {
             compactions: Permits::new(shared.options.max_compactions),
+            uploads: Mutex::new(Uploads::new(shared.options.log_interval)),
             charge: ChargeProof::new(current.number, proof),
             shared,
             manifest,
@@ -120,7 +121,6 @@ impl Core {
             queue: Mutex::new(Queue::new(recovered.last)),
             log: Mutex::new(log),
             sync_thread: SyncThread::default(),
-            uploads: Mutex::new(Uploads::default()),
             uploads_changed: Condvar::new(),
             times: Mutex::new(times),
             signals,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const MIB: usize = 1 << 20;
+const LONGEST_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How a database is opened.
 #[derive(Debug, Clone)]
@@ -21,6 +22,11 @@ pub struct Options {
     pub memtable_bytes: usize,
     /// Size of a log file, in bytes. Default 64 MiB.
     pub wal_bytes: usize,
+    /// The least time between two objects of the log in a bucket, unless one is full (256 KiB): durable
+    /// writes that come meanwhile share the next, so it bounds what they cost. With 25 ms there are at
+    /// most 40 requests a second, however many commit, and a write waits up to 25 ms more. Default 0:
+    /// about eight leave in the time that one takes. Limit 10 s. A folder does not use it.
+    pub log_interval: Duration,
     /// Log files that may pile up before lagging keyspaces are flushed. Default 8.
     pub max_wal_files: usize,
     /// Largest key, in bytes. Default and limit 65,535.
@@ -75,6 +81,7 @@ impl Default for Options {
             memory_budget: 256 * MIB,
             memtable_bytes: 64 * MIB,
             wal_bytes: 64 * MIB,
+            log_interval: Duration::ZERO,
             max_wal_files: 8,
             max_key_bytes: 65_535,
             max_value_bytes: 64 * MIB,
@@ -124,6 +131,12 @@ impl Options {
                 let what = format!("{value} is outside {low} to {high}");
                 return Err(Error::Setting { setting, what });
             }
+        }
+        if self.log_interval > LONGEST_LOG_INTERVAL {
+            return Err(Error::Setting {
+                setting: "log_interval",
+                what: format!("{:?} is more than 10 s", self.log_interval),
+            });
         }
         Ok(())
     }

@@ -19,8 +19,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
-/// Locks for keys: two keys may share one, which costs time and nothing else.
-const LOCKS: usize = 256;
+/// Locks for keys: two keys may share one, which costs time and nothing else. So many that it is rare.
+const LOCKS: usize = 1 << 14;
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -41,10 +41,16 @@ impl Shared {
         })
     }
 
-    fn lock_of(&self, key: &str) -> &Mutex<()> {
+    /// The lock of a key. A request to a bucket, a listing or a deletion of many keys, has none: it
+    /// takes long, and the keys that share its lock would wait for it. A key that it deletes between a
+    /// condition and a rename was deleted before or after both.
+    fn lock_of(&self, key: &str) -> Option<&Mutex<()>> {
+        if !key.trim_matches('/').contains('/') {
+            return None;
+        }
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        &self.locks[(hasher.finish() % LOCKS as u64) as usize]
+        self.locks.get((hasher.finish() % LOCKS as u64) as usize)
     }
 
     async fn carry_out(&self, request: Request<Incoming>) -> io::Result<Response<Body>> {
@@ -53,8 +59,11 @@ impl Shared {
         // client that is still sending.
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let request = Request::from_parts(parts, Body::from(body));
-        let key = request.uri().path().to_string();
-        let _one_at_a_time = self.lock_of(&key).lock().await;
+        let lock = self.lock_of(request.uri().path());
+        let _one_at_a_time = match lock {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        };
         self.service
             .call(request)
             .await

@@ -4,6 +4,7 @@
 //! last reader leaves after the flush.
 
 mod index;
+mod key_tree;
 mod skiplist;
 
 pub(crate) use skiplist::Entry;
@@ -14,6 +15,8 @@ use crate::range_delete::{RangeDelete, Ranges};
 use crate::sst::filter;
 use crate::types::Commit;
 use index::{Found, Index};
+use key_tree::{Found as FoundInTree, KeyTree, Keys};
+use parking_lot::Mutex;
 use skiplist::SkipList;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -23,6 +26,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(crate) struct Memtable {
     list: SkipList,
     index: Index,
+    /// Where new keys belong in the list; `None` when few are still to come.
+    tree: Mutex<Option<KeyTree>>,
+    tree_bytes: AtomicUsize,
     entries: AtomicU64,
     min_commit: AtomicU64,
     max_commit: AtomicU64,
@@ -49,6 +55,8 @@ impl Memtable {
         Self {
             index: Index::new(capacity, list.places(), expected),
             list,
+            tree: Mutex::new(Some(KeyTree::default())),
+            tree_bytes: AtomicUsize::new(0),
             entries: AtomicU64::new(0),
             min_commit: AtomicU64::new(u64::MAX),
             max_commit: AtomicU64::new(0),
@@ -116,19 +124,55 @@ impl Memtable {
     }
 
     fn insert_in_list(&self, entry: Entry<'_>) -> bool {
+        let mut tree = self.tree.lock();
         let hash = filter::hash(entry.key);
-        let is_key = |other| self.list.entry(other).key == entry.key;
-        let newest = match self.index.find(hash, is_key) {
-            Found::At(newest) if self.list.entry(newest).commit < entry.commit => Some(newest),
-            _ => None,
+        let is_key = |other| self.list.key(other) == entry.key;
+        // What the new entry stands right before, where that is known, and whether its key is new.
+        let (next, is_new) = match self.index.find(hash, is_key) {
+            Found::At(newest) if self.list.entry(newest).commit < entry.commit => {
+                (Some(newest), false)
+            }
+            Found::At(_) => (None, false),
+            Found::Absent | Found::Unknown => match &mut *tree {
+                None => (None, false),
+                Some(tree) => match tree.find(entry.key, &self.list) {
+                    FoundInTree::Here => (None, false),
+                    FoundInTree::Next(version) => (self.first_version(version), true),
+                    FoundInTree::Last => (None, true),
+                },
+            },
         };
-        let Some(node) = self.list.insert(entry, newest) else {
+        let Some(node) = self.list.insert(entry, next) else {
             return false;
         };
+        if let (Some(tree), true) = (&mut *tree, is_new) {
+            tree.insert(node, entry.key, &self.list);
+            self.tree_bytes.store(tree.bytes(), Ordering::Relaxed);
+        }
         self.index.note(hash, node, is_key, |other| {
             self.list.entry(other).commit <= entry.commit
         });
         true
+    }
+
+    /// The first entry in the list with the key of `version`, where it is found at once.
+    fn first_version(&self, version: u32) -> Option<u32> {
+        let key = self.list.key(version);
+        let before = self.list.before(version);
+        if before == 0 || self.list.key(before) != key {
+            return Some(version);
+        }
+        let is_key = |other| self.list.key(other) == key;
+        match self.index.find(filter::hash(key), is_key) {
+            Found::At(newest) => Some(newest),
+            Found::Absent | Found::Unknown => None,
+        }
+    }
+
+    /// Little or nothing is still to come: memory that only helps a writer is given back.
+    pub(crate) fn seal(&self) {
+        *self.tree.lock() = None;
+        self.tree_bytes.store(0, Ordering::Relaxed);
     }
 
     fn insert_range(&self, entry: Entry<'_>) {
@@ -158,7 +202,7 @@ impl Memtable {
         }
         match self
             .index
-            .find(hash, |node| self.list.entry(node).key == key)
+            .find(hash, |node| self.list.key(node) == key)
         {
             Found::Absent => return None,
             Found::At(node) => {
@@ -202,9 +246,9 @@ impl Memtable {
         self.list.used() + self.range_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of memory it takes, its hash table included.
+    /// Bytes of memory it takes, what finds keys included.
     pub(crate) fn memory(&self) -> usize {
-        self.bytes() + self.index.bytes()
+        self.bytes() + self.index.bytes() + self.tree_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn min_commit(&self) -> Commit {
@@ -213,6 +257,13 @@ impl Memtable {
 
     pub(crate) fn max_commit(&self) -> Commit {
         Commit(self.max_commit.load(Ordering::Relaxed))
+    }
+}
+
+impl Keys for SkipList {
+    #[inline(always)]
+    fn key(&self, place: u32) -> &[u8] {
+        SkipList::key(self, place)
     }
 }
 

@@ -60,8 +60,8 @@ impl Link {
     }
 }
 
-/// Up to this height the predecessors of a new version of a known key are found from that key's
-/// newest entry, going back; with each level the way is four times as long.
+/// Up to this height the predecessors of an entry are found from the one that is to stand behind it,
+/// going back; with each level the way is four times as long.
 const NEAR: usize = 2;
 
 #[inline(always)]
@@ -156,9 +156,9 @@ impl SkipList {
         self.used() + bytes <= self.capacity
     }
 
-    /// Adds an entry and says where it stands. `newest`: the newest entry of this key, which must be
-    /// older than the new one, if it is known. `None` when it does not fit; then nothing changed.
-    pub(crate) fn insert(&self, entry: Entry<'_>, newest: Option<u32>) -> Option<u32> {
+    /// Adds an entry and says where it stands. `next`: the entry that it stands right before, if that is
+    /// known. `None` when it does not fit; then nothing changed.
+    pub(crate) fn insert(&self, entry: Entry<'_>, next: Option<u32>) -> Option<u32> {
         let mut writer = self.writer.lock();
         writer.rng ^= writer.rng << 13;
         writer.rng ^= writer.rng >> 7;
@@ -166,11 +166,15 @@ impl SkipList {
         // Each level holds a quarter of the one below.
         let height = (1 + (writer.rng.trailing_zeros() / 2) as usize).min(MAX_HEIGHT);
         let node = self.allocate(&entry, height)?;
-        if let (Some(newest), 1..=NEAR) = (newest, height) {
-            debug_assert_eq!(self.entry(newest).key, entry.key);
-            debug_assert!(self.entry(newest).commit < entry.commit);
+        if let (Some(next), 1..=NEAR) = (next, height) {
+            debug_assert_eq!(self.compare(next, entry.key, entry.commit), Greater);
             // Hints stay where they are: what stood before them still does.
-            self.link_in(node, &self.predecessors_of(newest, height));
+            let predecessors = self.predecessors_of(next, height);
+            debug_assert!(
+                predecessors[0] == HEAD
+                    || self.compare(predecessors[0], entry.key, entry.commit) == Less
+            );
+            self.link_in(node, &predecessors);
             return Some(node);
         }
         let prefix = prefix_of(entry.key);
@@ -277,10 +281,7 @@ impl SkipList {
             let entry = self.entry(node);
             return self.seek_before(entry.key, entry.commit);
         }
-        match self.header(node).before.load(Ordering::Acquire) {
-            HEAD => NULL,
-            before => before,
-        }
+        self.before(node)
     }
 
     /// Whoever comes from behind meets the earlier insertion first, which counts for nothing.
@@ -331,6 +332,27 @@ impl SkipList {
             commit: Commit(header.commit),
             tag: Tag::from_byte(header.tag).expect("the tag was written from a tag"),
             value,
+        }
+    }
+
+    /// The key of the entry at `node`, which came from this list and is not 0.
+    #[inline(always)]
+    pub(crate) fn key(&self, node: u32) -> &[u8] {
+        assert!(node > HEAD && (node as usize) * UNIT + HEADER <= self.capacity);
+        let header = self.header(node);
+        let at = node as usize * UNIT + HEADER + usize::from(header.height) * LINK;
+        // SAFETY: as in `entry`.
+        unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().add(at), usize::from(header.key_len))
+        }
+    }
+
+    /// The entry that stands before `node`, also the earlier of two with the same key and commit; 0 when
+    /// there is none.
+    pub(crate) fn before(&self, node: u32) -> u32 {
+        match self.header(node).before.load(Ordering::Acquire) {
+            HEAD => NULL,
+            before => before,
         }
     }
 
@@ -408,11 +430,7 @@ impl SkipList {
     #[inline(always)]
     fn compare(&self, node: u32, key: &[u8], commit: Commit) -> std::cmp::Ordering {
         let header = self.header(node);
-        let at = node as usize * UNIT + HEADER + usize::from(header.height) * LINK;
-        // SAFETY: as in `entry`.
-        let own = unsafe {
-            std::slice::from_raw_parts(self.base.as_ptr().add(at), usize::from(header.key_len))
-        };
+        let own = self.key(node);
         match own.cmp(key) {
             Equal if header.commit > commit.0 => Less,
             Equal if header.commit < commit.0 => Greater,

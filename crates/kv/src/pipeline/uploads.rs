@@ -16,30 +16,44 @@ const SPREAD: u32 = 8;
 const LONGEST_GAP: Duration = Duration::from_millis(5);
 /// Records on their way to a bucket at once.
 const MOST: usize = 16;
+/// A group of this many bytes fills an object of the log by itself: it is not held back to share one.
+const ENOUGH: usize = 256 * 1024;
 
 /// Records on their way to a bucket, oldest first, each with the group it makes durable.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
     queue: VecDeque<(Option<Upload>, Group)>,
     pub(super) busy: bool,
+    /// The least time between two records that somebody waits for.
+    interval: Duration,
     /// When the newest record left.
-    left: Duration,
+    left: Option<Duration>,
     /// What an upload takes, smoothed.
     typical: Duration,
 }
 
 impl Uploads {
-    /// How long the next record waits at `now`. The first one goes at once. While others are on their
-    /// way records leave evenly spread over the time of one: were they to leave as fast as they come,
-    /// all places would be taken within a moment, and who comes then would wait for a whole upload.
-    fn wait_at(&self, now: Duration) -> Duration {
-        if !self.busy {
-            return Duration::ZERO;
+    pub(crate) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            ..Self::default()
         }
-        let gap = (self.typical / SPREAD)
+    }
+
+    /// How long the next record waits at `now`; `shared`: somebody waits for it to be durable, and it
+    /// has room for more. The first one goes at once. While others are on their way records leave
+    /// evenly spread over the time of one: were they to leave as fast as they come, all places would be
+    /// taken within a moment, and who comes then would wait for a whole upload.
+    fn wait_at(&self, now: Duration, shared: bool) -> Duration {
+        let Some(left) = self.left else {
+            return Duration::ZERO;
+        };
+        let spread = (self.typical / SPREAD)
             .min(LONGEST_GAP)
             .max(self.typical / MOST as u32);
-        (self.left + gap).saturating_sub(now)
+        let spread = if self.busy { spread } else { Duration::ZERO };
+        let interval = if shared { self.interval } else { Duration::ZERO };
+        (left + spread.max(interval)).saturating_sub(now)
     }
 
     /// An upload took so long.
@@ -55,8 +69,15 @@ impl Core {
     /// Waits until the next record may leave for the bucket; writes that come meanwhile go with it.
     pub(super) fn spread_uploads(&self) {
         let clock = &self.shared.env.clock;
-        let wait = self.uploads.lock().wait_at(clock.elapsed());
-        if !wait.is_zero() && self.threaded() {
+        while self.threaded() {
+            let shared = {
+                let group = &self.queue.lock().group;
+                group.durable && group.payload.len() < ENOUGH
+            };
+            let wait = self.uploads.lock().wait_at(clock.elapsed(), shared);
+            if wait.is_zero() {
+                return;
+            }
             clock.sleep(wait);
         }
     }
@@ -77,7 +98,7 @@ impl Core {
             self.uploads_changed.wait(&mut uploads);
         }
         if upload.is_some() {
-            uploads.left = self.shared.env.clock.elapsed();
+            uploads.left = Some(self.shared.env.clock.elapsed());
         }
         uploads.queue.push_back((upload, group));
         uploads.busy = true;
@@ -131,31 +152,58 @@ impl Core {
 mod tests {
     use super::*;
 
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
     #[test]
     fn a_lone_record_leaves_at_once_and_others_spread_over_the_time_of_one() {
-        let ms = Duration::from_millis;
         let mut uploads = Uploads::default();
+        uploads.busy = true;
+        assert_eq!(uploads.wait_at(ms(0), true), ms(0), "none left before");
+        uploads.busy = false;
         uploads.note(ms(32));
-        uploads.left = ms(100);
+        uploads.left = Some(ms(100));
         assert_eq!(
-            uploads.wait_at(ms(100)),
-            Duration::ZERO,
+            uploads.wait_at(ms(100), true),
+            ms(0),
             "nothing is on its way"
         );
         uploads.busy = true;
-        assert_eq!(uploads.wait_at(ms(100)), ms(4));
-        assert_eq!(uploads.wait_at(ms(101)), ms(3));
-        assert_eq!(uploads.wait_at(ms(105)), Duration::ZERO);
+        assert_eq!(uploads.wait_at(ms(100), true), ms(4));
+        assert_eq!(uploads.wait_at(ms(101), false), ms(3));
+        assert_eq!(uploads.wait_at(ms(105), true), ms(0));
         // From a slow store answers come late enough for a place to be free.
         for (typical, gap) in [(80, LONGEST_GAP), (800, ms(50))] {
             let mut uploads = Uploads {
-                left: ms(100),
+                left: Some(ms(100)),
                 busy: true,
                 ..Uploads::default()
             };
             uploads.note(ms(typical));
-            assert_eq!(uploads.wait_at(ms(100)), gap);
+            assert_eq!(uploads.wait_at(ms(100), true), gap);
             assert!(gap * MOST as u32 >= ms(typical));
         }
+    }
+
+    #[test]
+    fn no_two_shared_records_leave_within_the_interval_that_was_asked_for() {
+        let mut uploads = Uploads::new(ms(25));
+        assert_eq!(uploads.wait_at(ms(5), true), ms(0), "the first one");
+        uploads.note(ms(32));
+        uploads.left = Some(ms(100));
+        for busy in [false, true] {
+            uploads.busy = busy;
+            assert_eq!(uploads.wait_at(ms(110), true), ms(15));
+            assert_eq!(uploads.wait_at(ms(125), true), ms(0));
+        }
+        // What fills an object, or waits for no answer, is held back only as without an interval.
+        assert_eq!(uploads.wait_at(ms(100), false), ms(4));
+        uploads.busy = false;
+        assert_eq!(uploads.wait_at(ms(100), false), ms(0));
+        // A slow store is not asked more often either.
+        uploads.busy = true;
+        uploads.typical = ms(800);
+        assert_eq!(uploads.wait_at(ms(110), true), ms(40));
     }
 }

@@ -27,13 +27,17 @@ pub(super) struct KeyTree {
     /// Inner nodes above a leaf.
     height: usize,
     root: u32,
+    /// The largest key, and the leaf that it is in.
+    last: u32,
+    last_leaf: u32,
     /// The way to the leaf of the last search, from the root.
     path: Vec<Step>,
-    spot: Spot,
+    /// Where the last key that was looked for belongs; `None` is behind all others.
+    spot: Option<Spot>,
 }
 
-/// Where the last search ended.
-#[derive(Debug, Clone, Copy, Default)]
+/// A place in a leaf.
+#[derive(Debug, Clone, Copy)]
 struct Spot {
     leaf: u32,
     at: usize,
@@ -173,6 +177,23 @@ impl Sorted {
 impl KeyTree {
     /// Looks for a key. What is inserted next is inserted here.
     pub(super) fn find(&mut self, key: &[u8], keys: &impl Keys) -> Found {
+        // Keys that come in order need no search.
+        if self.last == NONE || keys.key(self.last) < key {
+            self.spot = None;
+            return Found::Last;
+        }
+        let (spot, here) = self.search(key, keys);
+        self.spot = Some(spot);
+        let leaf = &self.leaves[spot.leaf as usize];
+        match leaf.sorted.places[..leaf.sorted.len].get(spot.at) {
+            Some(_) if here => Found::Here,
+            Some(next) => Found::Next(*next),
+            None => Found::Next(self.leaves[leaf.next as usize].sorted.places[0]),
+        }
+    }
+
+    /// Where `key` belongs, and whether it is there; sets the path.
+    fn search(&mut self, key: &[u8], keys: &impl Keys) -> (Spot, bool) {
         self.path.clear();
         let mut fences = Fences::default();
         let mut node = self.root;
@@ -194,63 +215,70 @@ impl KeyTree {
             }
             node = inner.children[child];
         }
-        self.spot = Spot {
+        let (at, here) = self.leaves[node as usize].sorted.position(key, keys);
+        let spot = Spot {
             leaf: node,
-            at: 0,
+            at,
             fences,
         };
-        let Some(leaf) = self.leaves.get(node as usize) else {
-            return Found::Last;
-        };
-        let (at, here) = leaf.sorted.position(key, keys);
-        self.spot.at = at;
-        if here {
-            return Found::Here;
-        }
-        match leaf.sorted.places[..leaf.sorted.len].get(at) {
-            Some(next) => Found::Next(*next),
-            None if leaf.next == NONE => Found::Last,
-            None => Found::Next(self.leaves[leaf.next as usize].sorted.places[0]),
-        }
+        (spot, here)
     }
 
     /// Notes the key that was looked for last, and was not here, with a place where it stands.
     pub(super) fn insert(&mut self, place: u32, key: &[u8], keys: &impl Keys) {
-        let Spot { leaf, at, fences } = self.spot;
-        if self.leaves.is_empty() {
-            self.leaves.push(Box::new(Leaf {
-                sorted: Sorted::EMPTY,
-                next: NONE,
-            }));
-        }
+        let Some(Spot { leaf, at, fences }) = self.spot else {
+            self.insert_last(place, key, keys);
+            return;
+        };
         let new = self.leaves.len() as u32;
         let left = &mut self.leaves[leaf as usize];
         if left.sorted.len < FAN {
             left.sorted.insert(at, place, key);
             return;
         }
-        // Keys that come in order fill their leaves.
-        let in_order = at == FAN && left.next == NONE;
-        let middle = if in_order { FAN } else { FAN / 2 };
+        let middle = FAN / 2;
         let mut right = Box::new(Leaf {
             sorted: left.sorted.split_off(middle),
             next: left.next,
         });
         left.next = new;
-        let separator = if in_order {
-            place
-        } else {
-            right.sorted.places[0]
-        };
+        if leaf == self.last_leaf {
+            self.last_leaf = new;
+        }
+        let separator = right.sorted.places[0];
         let halves = fences.split(separator);
         left.sorted.fit(halves.0, keys);
         right.sorted.fit(halves.1, keys);
-        match in_order || at > middle {
+        match at > middle {
             true => right.sorted.insert(at - middle, place, key),
             false => left.sorted.insert(at, place, key),
         }
         self.leaves.push(right);
         self.insert_separator(separator, new, keys);
+    }
+
+    /// As [`KeyTree::insert`], of a key behind all others. Such keys fill their leaves.
+    fn insert_last(&mut self, place: u32, key: &[u8], keys: &impl Keys) {
+        self.last = place;
+        let new = self.leaves.len() as u32;
+        if let Some(last) = self.leaves.get_mut(self.last_leaf as usize) {
+            if last.sorted.len < FAN {
+                last.sorted.insert(last.sorted.len, place, key);
+                return;
+            }
+            last.next = new;
+            let (spot, _) = self.search(key, keys);
+            let (left, _) = spot.fences.split(place);
+            self.leaves[spot.leaf as usize].sorted.fit(left, keys);
+            self.insert_separator(place, new, keys);
+        }
+        let mut leaf = Box::new(Leaf {
+            sorted: Sorted::EMPTY,
+            next: NONE,
+        });
+        leaf.sorted.insert(0, place, key);
+        self.leaves.push(leaf);
+        self.last_leaf = new;
     }
 
     /// Has `child`, whose keys begin with `separator`, below the inner nodes of the path.

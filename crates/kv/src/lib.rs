@@ -48,6 +48,7 @@ mod operator;
 mod options;
 mod permits;
 mod pipeline;
+mod prefetch;
 mod range_delete;
 mod range_history;
 mod read;

@@ -137,7 +137,9 @@ impl Memtable {
                 None => (None, false),
                 Some(tree) => match tree.find(entry.key, &self.list) {
                     FoundInTree::Here => (None, false),
-                    FoundInTree::Next(version) => (self.first_version(version), true),
+                    FoundInTree::Between(next, before) => {
+                        (self.first_version(next, before.unwrap_or(0)), true)
+                    }
                     FoundInTree::Last => (None, true),
                 },
             },
@@ -155,11 +157,18 @@ impl Memtable {
         true
     }
 
-    /// The first entry in the list with the key of `version`, where it is found at once.
-    fn first_version(&self, version: u32) -> Option<u32> {
-        let key = self.list.key(version);
+    /// The first entry in the list with the key of `version`, where it is found at once. `other` has
+    /// another key; it is likely to stand before.
+    fn first_version(&self, version: u32, other: u32) -> Option<u32> {
+        if other != 0 {
+            self.list.prefetch(other);
+        }
         let before = self.list.before(version);
-        if before == 0 || self.list.key(before) != key {
+        if before == 0 || before == other {
+            return Some(version);
+        }
+        let key = self.list.key(version);
+        if self.list.key(before) != key {
             return Some(version);
         }
         let is_key = |other| self.list.key(other) == key;

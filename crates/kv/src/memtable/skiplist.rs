@@ -1,6 +1,6 @@
 //! A skip list in one block of memory: one writer at a time, any number of readers that never wait.
 //!
-//! Its `unsafe`, and the argument (besides, only `sst/prefetch.rs` has any):
+//! Its `unsafe`, and the argument (besides, only `prefetch.rs` has any):
 //! - The memory is one zeroed allocation that lives as long as the list; nothing is ever moved or
 //!   freed before. A node's bytes are written only before the node is linked, by the thread that
 //!   holds `writer`, and never again, except its links, forward and back, which are atomic.
@@ -11,6 +11,7 @@
 //! - References handed out borrow the list, so the memory outlives them.
 #![expect(unsafe_code, reason = "argued above")]
 
+use crate::prefetch::prefetch;
 use crate::types::{Commit, Tag};
 use parking_lot::Mutex;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -354,6 +355,12 @@ impl SkipList {
             HEAD => NULL,
             before => before,
         }
+    }
+
+    /// Asks for the memory at `node`, which came from this list.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, node: u32) {
+        prefetch(self.header(node));
     }
 
     /// Reserves and fills a node that nobody can see yet.

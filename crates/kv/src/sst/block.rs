@@ -10,7 +10,7 @@ mod restarts;
 
 pub(crate) use cursor::BlockCursor;
 
-use crate::sst::prefetch::prefetch;
+use crate::prefetch::prefetch;
 use crate::types::{Commit, Tag};
 use crate::varint;
 use bytes::Bytes;

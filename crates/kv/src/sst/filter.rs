@@ -7,7 +7,7 @@
 //! of it. Before version 2 of the format it was one frame: the lines, then the number of probes.
 
 use crate::sst::frame::{self, TRAILER};
-use crate::sst::prefetch::prefetch;
+use crate::prefetch::prefetch;
 use crate::sst::writer::Handle;
 use bytes::Bytes;
 

@@ -18,7 +18,6 @@ pub(crate) mod filter;
 pub(crate) mod format;
 pub(crate) mod frame;
 mod pinned;
-mod prefetch;
 pub(crate) mod run;
 pub(crate) mod slots;
 pub(crate) mod table;

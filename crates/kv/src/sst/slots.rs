@@ -7,7 +7,7 @@
 //! ([`Block::is_told`]).
 
 use crate::sst::block::Block;
-use crate::sst::prefetch::prefetch;
+use crate::prefetch::prefetch;
 use parking_lot::RwLock;
 use std::sync::Arc;
 

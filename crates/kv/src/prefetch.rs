@@ -11,7 +11,7 @@ const LINE: usize = 64;
 
 /// Asks for all lines of `value`.
 #[inline(always)]
-pub(super) fn prefetch<T: ?Sized>(value: &T) {
+pub(crate) fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

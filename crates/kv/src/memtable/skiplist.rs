@@ -7,7 +7,7 @@
 //! - A node becomes reachable by a `Release` store into a link of a predecessor or, backwards, of the
 //!   entry after it; readers follow links with `Acquire` loads, so they see all bytes of a node they reach.
 //! - Node indices come from links only, and links hold nothing but indices made by `allocate`,
-//!   which checks the capacity; so every index is in bounds and aligned to 8 bytes, as links are.
+//!   which checks the capacity; so every index is in bounds and aligned to 8 bytes, and links to 4.
 //! - References handed out borrow the list, so the memory outlives them.
 #![expect(unsafe_code, reason = "argued above")]
 
@@ -17,22 +17,22 @@ use parking_lot::Mutex;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 const MAX_HEIGHT: usize = 14;
 /// Bytes of a node before its links.
 const HEADER: usize = size_of::<Header>();
-const LINK: usize = size_of::<AtomicU64>();
+const LINK: usize = size_of::<AtomicU32>();
 const UNIT: usize = 8;
 const NULL: u32 = 0;
 const HEAD: u32 = 1;
 
+/// Its 20 bytes are followed by the links; a number of eight bytes would make them 24.
 #[repr(C)]
 struct Header {
-    commit: u64,
+    /// In bytes.
+    commit: [u8; 8],
     value_len: u32,
-    /// The first bytes of the key as a number that orders as they do.
-    prefix: u32,
     /// The entry that stands before.
     before: AtomicU32,
     key_len: u16,
@@ -40,42 +40,16 @@ struct Header {
     height: u8,
 }
 
-/// A link forward: the node, and the prefix of its key above it. A search that is not to go there finds
-/// out without fetching the node.
-#[derive(Clone, Copy)]
-struct Link(u64);
-
-impl Link {
-    fn to(node: u32, prefix: u32) -> Self {
-        Self(u64::from(prefix) << 32 | u64::from(node))
-    }
-
+impl Header {
     #[inline(always)]
-    fn node(self) -> u32 {
-        self.0 as u32
-    }
-
-    #[inline(always)]
-    fn prefix(self) -> u32 {
-        (self.0 >> 32) as u32
+    fn commit(&self) -> Commit {
+        Commit(u64::from_le_bytes(self.commit))
     }
 }
 
 /// Up to this height the predecessors of an entry are found from the one that is to stand behind it,
 /// going back; with each level the way is four times as long.
 const NEAR: usize = 2;
-
-#[inline(always)]
-fn prefix_of(key: &[u8]) -> u32 {
-    match key.first_chunk::<4>() {
-        Some(first) => u32::from_be_bytes(*first),
-        None => key
-            .iter()
-            .zip([24, 16, 8])
-            .map(|(byte, shift)| u32::from(*byte) << shift)
-            .sum(),
-    }
-}
 
 /// What one entry of the list holds.
 #[derive(Debug, Clone, Copy)]
@@ -178,7 +152,6 @@ impl SkipList {
             self.link_in(node, &predecessors);
             return Some(node);
         }
-        let prefix = prefix_of(entry.key);
         let last = writer.hint[0];
         let after_last = last != HEAD && self.compare(last, entry.key, entry.commit) == Less;
         let mut follow_hint = after_last;
@@ -190,13 +163,13 @@ impl SkipList {
                 at = writer.hint[level];
             }
             let mut next = self.link(at, level, Ordering::Relaxed);
-            while self.leads_before(next, prefix, entry.key, entry.commit) {
-                at = next.node();
+            while self.leads_before(next, entry.key, entry.commit) {
+                at = next;
                 follow_hint = false;
                 next = self.link(at, level, Ordering::Relaxed);
             }
-            if level == 0 && next.node() != NULL && next.prefix() == prefix {
-                let here = self.entry(next.node());
+            if level == 0 && next != NULL {
+                let here = self.entry(next);
                 if here.commit == entry.commit && here.key == entry.key {
                     self.twins.store(true, Ordering::Release);
                 }
@@ -226,18 +199,17 @@ impl SkipList {
     fn link_in(&self, node: u32, predecessors: &[u32]) {
         let levels = usize::from(self.header(node).height);
         let predecessors = &predecessors[..levels];
-        let link = Link::to(node, self.header(node).prefix);
         for (level, before) in predecessors.iter().enumerate() {
             let next = self.link(*before, level, Ordering::Relaxed);
-            self.link_cell(node, level).store(next.0, Ordering::Relaxed);
+            self.link_cell(node, level).store(next, Ordering::Relaxed);
         }
         let before = predecessors[0];
-        let next = self.link(node, 0, Ordering::Relaxed).node();
+        let next = self.link(node, 0, Ordering::Relaxed);
         self.header(node).before.store(before, Ordering::Relaxed);
         // From the bottom up, so that whoever can see the node can walk on from it.
         for (level, before) in predecessors.iter().enumerate() {
             self.link_cell(*before, level)
-                .store(link.0, Ordering::Release);
+                .store(node, Ordering::Release);
         }
         if next != NULL {
             self.header(next).before.store(node, Ordering::Release);
@@ -251,29 +223,27 @@ impl SkipList {
 
     /// The first entry that is not before (`key`, `commit`), in list order.
     pub(crate) fn seek(&self, key: &[u8], commit: Commit) -> u32 {
-        let prefix = prefix_of(key);
         let mut at = HEAD;
-        let mut next = Link(0);
+        let mut next = NULL;
         for level in (0..MAX_HEIGHT).rev() {
             next = self.link(at, level, Ordering::Acquire);
-            while self.leads_before(next, prefix, key, commit) {
-                at = next.node();
+            while self.leads_before(next, key, commit) {
+                at = next;
                 next = self.link(at, level, Ordering::Acquire);
             }
         }
-        next.node()
+        next
     }
 
     /// The last entry before (`key`, `commit`), the later insertion of two equal ones; 0 when there
     /// is none.
     pub(crate) fn seek_before(&self, key: &[u8], commit: Commit) -> u32 {
-        let prefix = prefix_of(key);
-        self.later_twin(self.last_where(|list, link| list.leads_before(link, prefix, key, commit)))
+        self.later_twin(self.last_where(|list, next| list.leads_before(next, key, commit)))
     }
 
     /// The last entry, the later insertion of two equal ones; 0 when the list is empty.
     pub(crate) fn last(&self) -> u32 {
-        self.later_twin(self.last_where(|_, link| link.node() != NULL))
+        self.later_twin(self.last_where(|_, next| next != NULL))
     }
 
     /// The entry before `node`, as [`Self::seek_before`] has it.
@@ -294,12 +264,12 @@ impl SkipList {
         self.seek(entry.key, entry.commit)
     }
 
-    fn last_where(&self, before: impl Fn(&Self, Link) -> bool) -> u32 {
+    fn last_where(&self, before: impl Fn(&Self, u32) -> bool) -> u32 {
         let mut at = HEAD;
         for level in (0..MAX_HEIGHT).rev() {
             let mut next = self.link(at, level, Ordering::Acquire);
             while before(self, next) {
-                at = next.node();
+                at = next;
                 next = self.link(at, level, Ordering::Acquire);
             }
         }
@@ -308,12 +278,12 @@ impl SkipList {
 
     /// The first entry; 0 when the list is empty.
     pub(crate) fn first(&self) -> u32 {
-        self.link(HEAD, 0, Ordering::Acquire).node()
+        self.link(HEAD, 0, Ordering::Acquire)
     }
 
     /// The entry after `node`; 0 at the end.
     pub(crate) fn next(&self, node: u32) -> u32 {
-        self.link(node, 0, Ordering::Acquire).node()
+        self.link(node, 0, Ordering::Acquire)
     }
 
     /// The entry at `node`, which came from this list and is not 0.
@@ -330,7 +300,7 @@ impl SkipList {
         let (key, value) = bytes.split_at(key_len);
         Entry {
             key,
-            commit: Commit(header.commit),
+            commit: header.commit(),
             tag: Tag::from_byte(header.tag).expect("the tag was written from a tag"),
             value,
         }
@@ -376,9 +346,8 @@ impl SkipList {
         }
         self.used.store(end, Ordering::Relaxed);
         let header = Header {
-            commit: entry.commit.0,
+            commit: entry.commit.0.to_le_bytes(),
             value_len,
-            prefix: prefix_of(entry.key),
             before: AtomicU32::new(NULL),
             key_len,
             tag: entry.tag.byte(),
@@ -410,28 +379,25 @@ impl SkipList {
     }
 
     #[inline(always)]
-    fn link(&self, node: u32, level: usize, ordering: Ordering) -> Link {
-        Link(self.link_cell(node, level).load(ordering))
+    fn link(&self, node: u32, level: usize, ordering: Ordering) -> u32 {
+        self.link_cell(node, level).load(ordering)
     }
 
     #[inline(always)]
-    fn link_cell(&self, node: u32, level: usize) -> &AtomicU64 {
+    fn link_cell(&self, node: u32, level: usize) -> &AtomicU32 {
         debug_assert!(level < MAX_HEIGHT);
         // SAFETY: the node has more than `level` links: the head has all, and any other node is
-        // reached at a level it was linked at. They are 8-aligned, zero or written atomically.
+        // reached at a level it was linked at. They are 4-aligned, zero or written atomically.
         unsafe {
             let at = node as usize * UNIT + HEADER + level * LINK;
-            &*self.base.as_ptr().add(at).cast::<AtomicU64>()
+            &*self.base.as_ptr().add(at).cast::<AtomicU32>()
         }
     }
 
-    /// True when a link leads to an entry before (`key`, `commit`).
+    /// True when there is an entry `node` and it stands before (`key`, `commit`).
     #[inline(always)]
-    fn leads_before(&self, link: Link, prefix: u32, key: &[u8], commit: Commit) -> bool {
-        if link.node() == NULL || link.prefix() > prefix {
-            return false;
-        }
-        link.prefix() < prefix || self.compare(link.node(), key, commit) == Less
+    fn leads_before(&self, node: u32, key: &[u8], commit: Commit) -> bool {
+        node != NULL && self.compare(node, key, commit) == Less
     }
 
     #[inline(always)]
@@ -439,8 +405,8 @@ impl SkipList {
         let header = self.header(node);
         let own = self.key(node);
         match own.cmp(key) {
-            Equal if header.commit > commit.0 => Less,
-            Equal if header.commit < commit.0 => Greater,
+            // The newer one stands first.
+            Equal => commit.cmp(&header.commit()),
             other => other,
         }
     }

@@ -19,7 +19,7 @@ use std::cmp::Ordering::{Equal, Greater, Less};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-const MAX_HEIGHT: usize = 14;
+const MAX_HEIGHT: usize = 10;
 /// Bytes of a node before its links.
 const HEADER: usize = size_of::<Header>();
 const LINK: usize = size_of::<AtomicU32>();
@@ -48,7 +48,7 @@ impl Header {
 }
 
 /// Up to this height the predecessors of an entry are found from the one that is to stand behind it,
-/// going back; with each level the way is four times as long.
+/// going back; with each level the way is eight times as long.
 const NEAR: usize = 2;
 
 /// What one entry of the list holds.
@@ -138,8 +138,8 @@ impl SkipList {
         writer.rng ^= writer.rng << 13;
         writer.rng ^= writer.rng >> 7;
         writer.rng ^= writer.rng << 17;
-        // Each level holds a quarter of the one below.
-        let height = (1 + (writer.rng.trailing_zeros() / 2) as usize).min(MAX_HEIGHT);
+        // Each level holds an eighth of the one below.
+        let height = (1 + (writer.rng.trailing_zeros() / 3) as usize).min(MAX_HEIGHT);
         let node = self.allocate(&entry, height)?;
         if let (Some(next), 1..=NEAR) = (next, height) {
             debug_assert_eq!(self.compare(next, entry.key, entry.commit), Greater);

@@ -350,7 +350,7 @@ impl Core {
             table_bytes: u64::MAX,
             cleared: ranges.newest_of_all(),
         };
-        let mut outputs = Outputs::new(self, core.id, &view.options, spec);
+        let mut outputs = Outputs::new(self, core.id, &view.options, spec).of_flush();
         let mut cursor = MemCursor::new(memtable.clone());
         cursor.seek_first()?;
         while cursor.valid() {

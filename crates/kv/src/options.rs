@@ -289,7 +289,8 @@ pub struct KeyspaceOptions {
     /// `set-union`, `json-merge-patch`), or one of [`Options::merge_operators`]. Default: none.
     pub merge_operator: Option<String>,
     /// Values of this size and more, in bytes, are kept apart from their keys, in blob files:
-    /// compactions then do not move them. Default: none are; at least 64.
+    /// compactions then do not move them. At least 64; with `u32::MAX` none are. Default: in a folder
+    /// those from 16 KiB on, from the flush on; in a bucket none, where each is a request of its own.
     pub blob_threshold: Option<u32>,
 }
 

@@ -31,6 +31,13 @@ const COPY_UP_TO: usize = 4096;
 /// Values of blob files up to this size enter the cache, in bytes.
 const CACHE_UP_TO: usize = 64 << 10;
 
+/// Where a value stays that was read from a blob file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    InCache,
+    Nowhere,
+}
+
 /// Reads of one keyspace at one commit. Implemented by [`crate::Keyspace`] (at the newest commit),
 /// [`crate::Snapshot`] and [`crate::Reader`].
 pub trait Read {
@@ -268,7 +275,7 @@ impl ReadAt {
                 }
                 let skip = ttl::prefix(best.tag, stored);
                 Ok(Some(match best.tag.points() {
-                    true => Value::Made(self.fetch(&stored[skip..], wait)?),
+                    true => Value::Made(self.fetch(&stored[skip..], wait, Keep::InCache)?),
                     false => Value::Stored(best.value, skip),
                 }))
             }
@@ -330,13 +337,14 @@ impl ReadAt {
         }
         let value = &stored[ttl::prefix(tag, stored)..];
         Ok(Some(match tag.points() {
-            true => Cow::Owned(self.fetch(value, wait)?.to_vec()),
+            // Scans come by once: what they read would only push out what gets come back to.
+            true => Cow::Owned(self.fetch(value, wait, Keep::Nowhere)?.into()),
             false => Cow::Borrowed(value),
         }))
     }
 
     /// The value that a pointer stands for.
-    fn fetch(&self, pointer: &[u8], wait: Wait) -> Result<Bytes> {
+    fn fetch(&self, pointer: &[u8], wait: Wait, keep: Keep) -> Result<Bytes> {
         let shared = &self.shared;
         let pointer = Pointer::decode(pointer)
             .ok_or_else(|| Error::corrupt("sst", 0, "a pointer that decodes to nonsense"))?;
@@ -349,7 +357,7 @@ impl ReadAt {
         }
         let value = shared.blob_files.read(&*shared.env.blobs, pointer, wait)?;
         shared.cache.count(0, 1);
-        if value.len() <= CACHE_UP_TO {
+        if keep == Keep::InCache && value.len() <= CACHE_UP_TO {
             shared.cache.insert(slot, Cached::Value(value.clone()));
         }
         Ok(value)

@@ -472,8 +472,13 @@ impl Open {
                 fold.add(self.merge.value());
                 self.fold = Some((fold, commit));
             } else if let Some(found) = self.live_value(wait)? {
-                value.clear();
-                value.extend_from_slice(&found);
+                match found {
+                    Cow::Owned(found) => *value = found,
+                    Cow::Borrowed(found) => {
+                        value.clear();
+                        value.extend_from_slice(found);
+                    }
+                }
                 return Ok(Row::Copied);
             }
         }

@@ -274,3 +274,37 @@ fn a_crash_at_any_call_of_flush_and_clearing_out_loses_no_value() {
         }
     }
 }
+
+#[test]
+fn by_default_a_folder_keeps_large_values_apart_and_a_bucket_none() {
+    let bytes = |n: usize| vec![n as u8; n];
+    let files_of = |mem: MemBlobs, blob_threshold| {
+        let keyspace = KeyspaceOptions {
+            blob_threshold,
+            ..KeyspaceOptions::default()
+        };
+        let db = Db::on(mem, roomy_options(), keyspace);
+        let check = |db: &Db| {
+            for n in [10, 16 * 1024 - 1, 16 * 1024, 100_000usize] {
+                assert_eq!(
+                    db.default().get(&n.to_be_bytes()).unwrap(),
+                    Some(bytes(n).into())
+                );
+            }
+            let report = db.kv.verify(|_, _| {}).unwrap();
+            assert!(report.problems.is_empty(), "{:?}", report.problems);
+        };
+        for n in [10, 16 * 1024 - 1, 16 * 1024, 100_000usize] {
+            db.default().put(&n.to_be_bytes(), &bytes(n)).unwrap();
+        }
+        db.kv.flush().unwrap();
+        check(&db);
+        let after_flush = blob_files(&db);
+        db.compact_all();
+        check(&db);
+        (after_flush.len(), blob_files(&db).len())
+    };
+    assert_eq!(files_of(MemBlobs::new(), None), (1, 1));
+    assert_eq!(files_of(MemBlobs::new(), Some(u32::MAX)), (0, 0));
+    assert_eq!(files_of(MemBlobs::bucket(), None), (0, 0));
+}

@@ -476,7 +476,12 @@ fn a_worker_with_large_values_shows_that_it_goes_on() {
         memtable_bytes: 2 << 20,
         ..options()
     };
-    let db = Db::on(MemBlobs::new(), roomy, small_keyspace());
+    let keyspace = KeyspaceOptions {
+        // Values in blob files are not for workers.
+        blob_threshold: Some(u32::MAX),
+        ..small_keyspace()
+    };
+    let db = Db::on(MemBlobs::new(), roomy, keyspace);
     let helper = Helper::new(&db.mem, 7);
     helper.finds_nothing();
     let mut rng = fastrand::Rng::with_seed(3);

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::Db;
-use siltstone_kv::{CompactOptions, CompactOrder, SegmentId};
+use common::{Db, roomy_options};
+use siltstone_kv::{CompactOptions, CompactOrder, KeyspaceOptions, SegmentId};
 use siltstone_storage::Timestamp;
 use std::time::Duration;
 
@@ -12,7 +12,12 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Four tables an hour apart: small, large, smallest, largest. With their sizes and the hours.
 fn four() -> (Db, Vec<SegmentId>, Vec<u64>, Vec<Timestamp>) {
-    let db = Db::new();
+    let keyspace = KeyspaceOptions {
+        // Tables are as large as what was written.
+        blob_threshold: Some(u32::MAX),
+        ..KeyspaceOptions::default()
+    };
+    let db = Db::with(roomy_options(), keyspace);
     let mut rng = fastrand::Rng::with_seed(53);
     let (mut ids, mut hours) = (Vec::new(), Vec::new());
     for (at, size) in [2_000, 20_000, 200, 90_000].into_iter().enumerate() {

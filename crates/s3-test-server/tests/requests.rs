@@ -246,3 +246,42 @@ fn a_lone_durable_put_is_one_request_and_an_idle_database_makes_none() {
     let (count, ()) = requests(&bucket, || clock.sleep(Duration::from_secs(2)));
     assert_eq!(count, 0);
 }
+
+/// Objects of the log that `writers` threads make in 400 ms or more, and how long that took.
+fn log_objects(log_interval: Duration, writers: u32) -> (u64, Duration) {
+    let bucket = Bucket::new();
+    let options = Options {
+        log_interval,
+        ..Options::default()
+    };
+    let env = Env::system(Arc::new(bucket.store("db")));
+    let kv = Kv::open(env, options, KeyspaceOptions::default(), None).unwrap();
+    let keyspace = kv.default_keyspace();
+    keyspace.put(b"first", b"v").unwrap();
+    let clock = SystemClock::default();
+    bucket.server.traffic().start_over();
+    std::thread::scope(|scope| {
+        for writer in 0..writers {
+            let (keyspace, clock) = (&keyspace, &clock);
+            scope.spawn(move || {
+                for n in 0.. {
+                    keyspace.put(&key(writer << 20 | n), b"v").unwrap();
+                    if clock.elapsed() > Duration::from_millis(400) {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    (bucket.server.traffic().tally().puts, clock.elapsed())
+}
+
+#[test]
+fn an_interval_bounds_the_objects_of_the_log_however_many_commit() {
+    let interval = Duration::from_millis(100);
+    let (puts, took) = log_objects(interval, 8);
+    let most = took.as_millis() as u64 / 100 + 1;
+    assert!(puts <= most, "{puts} in {took:?}");
+    let (without, took) = log_objects(Duration::ZERO, 8);
+    assert!(without > 3 * most, "{without} in {took:?}");
+}

@@ -119,9 +119,13 @@ fn settings_of(options: &KeyspaceOptions) -> String {
     if let Some(operator) = &options.merge_operator {
         words += &format!("; merges by {operator}");
     }
-    if let Some(least) = options.blob_threshold {
-        let least = bytes(least.into());
-        words += &format!("; values from {least} on in blob files");
+    match options.blob_threshold {
+        None => {}
+        Some(u32::MAX) => words += "; all values beside their keys",
+        Some(least) => {
+            let least = bytes(least.into());
+            words += &format!("; values from {least} on in blob files");
+        }
     }
     words
 }

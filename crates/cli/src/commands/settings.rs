@@ -47,7 +47,7 @@ pub(crate) struct Settings {
     /// What `merge` does to a key: counter, append, max, set-union, json-merge-patch, or `none`
     #[arg(long, value_name = "OPERATOR")]
     pub(crate) merge_operator: Option<String>,
-    /// Keep values of this size and more apart from their keys, or `none`
+    /// Keep values of this size and more apart from their keys, or `none` [default: 16KiB in a folder, none in a bucket]
     #[arg(long, value_name = "SIZE", value_parser = limit_of_size)]
     pub(crate) blob_threshold: Option<Limit<u64>>,
 }
@@ -115,7 +115,8 @@ impl Settings {
             },
             blob_threshold: match self.blob_threshold {
                 None => options.blob_threshold,
-                Some(Limit(least)) => least.map(|least| u32::try_from(least).unwrap_or(u32::MAX)),
+                Some(Limit(None)) => Some(u32::MAX),
+                Some(Limit(Some(least))) => Some(u32::try_from(least).unwrap_or(u32::MAX)),
             },
         })
     }

@@ -148,8 +148,11 @@ impl Core {
         let table_bytes = self.shared.options.table_bytes;
         let operator = view.options.merge_operator.as_deref();
         // Values in blob files are copied by who knows best how much of each file is in use.
-        let in_blob_files = view.options.blob_threshold.is_some()
-            || inputs.iter().any(|table| !table.meta.blobs.is_empty());
+        let moves_apart = view
+            .options
+            .blob_threshold
+            .is_some_and(|least| least < u32::MAX);
+        let in_blob_files = moves_apart || inputs.iter().any(|table| !table.meta.blobs.is_empty());
         // A worker knows the built-in operators, and not what a program may have called like one.
         let own = &self.shared.options.merge_operators;
         let unknown_elsewhere = |name: &str| {

@@ -15,6 +15,9 @@ use crate::types::{Commit, KeyspaceId, SegmentId, Tag};
 use siltstone_storage::{Timestamp, Wait};
 use std::collections::BTreeSet;
 
+/// Values of this size and more are kept apart in a folder, where nothing else was asked for, in bytes:
+/// a block of the usual size holds one of them.
+const BLOB_THRESHOLD: usize = 16 * 1024;
 /// A blob file is closed at this size, in bytes.
 const BLOB_FILE_BYTES: u64 = 64 << 20;
 
@@ -78,6 +81,8 @@ pub(crate) struct Outputs<'a> {
     full_blob_files: Vec<BlobFileWriter>,
     /// Blob files whose values are to be copied elsewhere.
     sparse: BTreeSet<SegmentId>,
+    /// Values of this size and more that stand beside their keys are moved apart, in bytes.
+    apart_from: usize,
     stored: Vec<u8>,
 }
 
@@ -100,8 +105,23 @@ impl<'a> Outputs<'a> {
             blob_file: None,
             full_blob_files: Vec::new(),
             sparse: BTreeSet::new(),
+            apart_from: options
+                .blob_threshold
+                .map_or(usize::MAX, |least| least as usize),
             stored: Vec::new(),
         }
+    }
+
+    /// What is written is new, and not in tables before.
+    pub(crate) fn of_flush(mut self) -> Self {
+        if self.options.blob_threshold.is_none() && self.is_folder() {
+            self.apart_from = BLOB_THRESHOLD;
+        }
+        self
+    }
+
+    fn is_folder(&self) -> bool {
+        self.maker.shared().env.blobs.can_append()
     }
 
     /// Copies values out of these blob files.
@@ -147,10 +167,11 @@ impl<'a> Outputs<'a> {
                 &fetched[..]
             }
         };
-        let least = self
-            .options
-            .blob_threshold
-            .map_or(usize::MAX, |least| least as usize);
+        let least = match self.options.blob_threshold {
+            // What a flush moved apart stays so.
+            None if kept.tag.points() && self.is_folder() => BLOB_THRESHOLD,
+            _ => self.apart_from,
+        };
         let apart = value.len() >= least;
         if !apart && !kept.tag.points() {
             return Ok(None);

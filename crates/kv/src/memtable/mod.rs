@@ -209,10 +209,7 @@ impl Memtable {
         if self.is_empty() {
             return None;
         }
-        match self
-            .index
-            .find(hash, |node| self.list.key(node) == key)
-        {
+        match self.index.find(hash, |node| self.list.key(node) == key) {
             Found::Absent => return None,
             Found::At(node) => {
                 let newest = self.list.entry(node);

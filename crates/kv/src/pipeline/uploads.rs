@@ -52,7 +52,11 @@ impl Uploads {
             .min(LONGEST_GAP)
             .max(self.typical / MOST as u32);
         let spread = if self.busy { spread } else { Duration::ZERO };
-        let interval = if shared { self.interval } else { Duration::ZERO };
+        let interval = if shared {
+            self.interval
+        } else {
+            Duration::ZERO
+        };
         (left + spread.max(interval)).saturating_sub(now)
     }
 

@@ -6,8 +6,8 @@
 //! each a frame, and a head behind them, so that one that is not in memory is asked by reading 4 KiB
 //! of it. Before version 2 of the format it was one frame: the lines, then the number of probes.
 
-use crate::sst::frame::{self, TRAILER};
 use crate::prefetch::prefetch;
+use crate::sst::frame::{self, TRAILER};
 use crate::sst::writer::Handle;
 use bytes::Bytes;
 

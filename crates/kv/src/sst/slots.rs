@@ -6,8 +6,8 @@
 //! entry went meanwhile. Of a block's uses the cache is told the first few since its hand passed
 //! ([`Block::is_told`]).
 
-use crate::sst::block::Block;
 use crate::prefetch::prefetch;
+use crate::sst::block::Block;
 use parking_lot::RwLock;
 use std::sync::Arc;
 

@@ -308,3 +308,42 @@ fn by_default_a_folder_keeps_large_values_apart_and_a_bucket_none() {
     assert_eq!(files_of(MemBlobs::new(), Some(u32::MAX)), (0, 0));
     assert_eq!(files_of(MemBlobs::bucket(), None), (0, 0));
 }
+
+#[test]
+fn what_a_flush_moved_apart_stays_so_when_garbage_is_cleared_out() {
+    let keyspace = KeyspaceOptions {
+        history: History::head_only(),
+        ..KeyspaceOptions::default()
+    };
+    let db = Db::with(roomy_options(), keyspace);
+    let mut rng = fastrand::Rng::with_seed(21);
+    let mut write = |n: usize| {
+        let value: Vec<u8> = (0..20_000).map(|_| rng.u8(..)).collect();
+        db.default().put(&n.to_be_bytes(), &value).unwrap();
+        value
+    };
+    let mut values: Vec<Vec<u8>> = (0..20).map(&mut write).collect();
+    db.kv.flush().unwrap();
+    let first = blob_files(&db);
+    for (n, value) in values.iter_mut().enumerate().take(15) {
+        *value = write(n);
+    }
+    db.kv.flush().unwrap();
+    for _ in 0..3 {
+        db.compact_all();
+        db.kv.settle().unwrap();
+    }
+    assert!(!blob_files(&db).contains(&first[0]));
+    let size = |prefix: &str| -> u64 {
+        let blobs = db.mem.list(prefix).unwrap();
+        blobs.iter().map(|blob| blob.size).sum()
+    };
+    assert!(size("blob/") > 20 * 20_000, "all of them are there");
+    assert!(size("sst/") < 20_000, "and none beside its key");
+    for (n, value) in values.iter().enumerate() {
+        assert_eq!(
+            db.default().get(&n.to_be_bytes()).unwrap().as_deref(),
+            Some(&value[..])
+        );
+    }
+}

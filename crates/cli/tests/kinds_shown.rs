@@ -72,6 +72,24 @@ fn blob_files_are_listed_counted_dumped_and_verified() {
 }
 
 #[test]
+fn what_is_kept_apart_is_said_and_can_be_set_back() {
+    let db = Db::new();
+    db.run(&["init", "--blob-threshold", "none"]).ok();
+    let listed = || db.run(&["keyspace", "list"]).ok().out;
+    assert!(listed().contains("all values beside their keys"));
+    let set = |to| {
+        db.run(&["keyspace", "set", "default", "--blob-threshold", to])
+            .ok();
+    };
+    set("20KiB");
+    assert!(listed().contains("values from 20.0 KiB on in blob files"));
+    set("default");
+    assert!(!listed().contains("values"), "{}", listed());
+    db.run(&["keyspace", "set", "default", "--blob-threshold", "some"])
+        .fails(2, &["--blob-threshold"]);
+}
+
+#[test]
 fn dumps_name_the_kind_of_every_entry() {
     let db = Db::new();
     db.run(&["init", "--merge-operator", "counter"]).ok();

@@ -219,7 +219,6 @@ impl Core {
             let mut sealed = view.sealed.clone();
             if view.active.wal().is_some() {
                 any = true;
-                view.active.seal();
                 sealed.insert(0, view.active.clone());
             }
             // As many as the last time.
@@ -323,6 +322,7 @@ impl Core {
         let keyspaces = self.keyspaces.read();
         let mut sealed = 0;
         let mut active = 0;
+        let mut lasting = 0;
         let mut level0 = 0;
         let mut at_rest = true;
         let mut written_to = 0;
@@ -331,6 +331,7 @@ impl Core {
             at_rest &= view.active.wal().is_none() && view.sealed.is_empty();
             written_to += u32::from(view.active.wal().is_some());
             active += view.active.memory();
+            lasting += view.active.lasting_memory();
             sealed += view
                 .sealed
                 .iter()
@@ -341,7 +342,7 @@ impl Core {
         }
         drop(keyspaces);
         // One alone is sealed when it is full, which is below this.
-        let crowded = written_to > 1 && sealed == 0 && active >= limit + limit / 4;
+        let crowded = written_to > 1 && sealed == 0 && lasting >= limit + limit / 4;
         self.memory.crowded.store(crowded, Ordering::Relaxed);
         // One sealed memtable is the normal case. From there on writers slow down.
         let by_memory = match sealed + active {

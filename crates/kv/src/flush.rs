@@ -312,6 +312,7 @@ impl Core {
     /// Writes the tables of one memtable.
     fn write_memtable(&self, sealed: &Sealed) -> Result<Written> {
         let Sealed { core, memtable } = sealed;
+        memtable.complete();
         let view = core.view.load_full();
         let (retention, now) = self.retention(&view);
         let times = self.times.lock().clone();
@@ -350,7 +351,8 @@ impl Core {
             table_bytes: u64::MAX,
             cleared: ranges.newest_of_all(),
         };
-        let mut outputs = Outputs::new(self, core.id, &view.options, spec).of_flush();
+        let mut outputs =
+            Outputs::new(self, core.id, &view.options, spec).of_flush(memtable.large_bytes());
         let mut cursor = MemCursor::new(memtable.clone());
         cursor.seek_first()?;
         while cursor.valid() {

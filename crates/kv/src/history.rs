@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::merge::MergeCursor;
 use crate::operator;
 use crate::range_delete::RangeDelete;
-use crate::read::Read;
+use crate::read::{Keep, Read};
 use crate::sst::table::ReadState;
 use crate::types::{Commit, Tag};
 use bytes::Bytes;
@@ -73,7 +73,7 @@ pub fn history(read: &impl Read, key: &[u8]) -> Result<Vec<Version>> {
                 Some(Bytes::from(merged))
             }
             false => {
-                let found = at.live_value(*tag, value, Wait::Allowed)?;
+                let found = at.live_value(*tag, value, Wait::Allowed, Keep::Nowhere)?;
                 found.map(|value| Bytes::from(value.into_owned()))
             }
         };

@@ -366,6 +366,9 @@ impl Memtables {
     ) -> (Arc<Memtable>, Vec<Arc<Memtable>>) {
         let mut filled = self.filled.remove(&keyspace).unwrap_or_default();
         filled.reverse();
+        for memtable in &filled {
+            memtable.complete();
+        }
         let limit = self.shared.options.memtable_limit();
         (Arc::new(Memtable::new(limit, wal)), filled)
     }

@@ -24,8 +24,9 @@ pub struct Options {
     pub wal_bytes: usize,
     /// The least time between two objects of the log in a bucket, unless one is full (256 KiB): durable
     /// writes that come meanwhile share the next, so it bounds what they cost. With 25 ms there are at
-    /// most 40 requests a second, however many commit, and a write waits up to 25 ms more. Default 0:
-    /// about eight leave in the time that one takes. Limit 10 s. A folder does not use it.
+    /// most 40 requests a second, however many commit, and a durable write, and what comes behind it,
+    /// waits up to 25 ms more. Default 0: about eight leave in the time that one takes. Limit 10 s. A
+    /// folder does not use it.
     pub log_interval: Duration,
     /// Log files that may pile up before lagging keyspaces are flushed. Default 8.
     pub max_wal_files: usize,
@@ -289,8 +290,9 @@ pub struct KeyspaceOptions {
     /// `set-union`, `json-merge-patch`), or one of [`Options::merge_operators`]. Default: none.
     pub merge_operator: Option<String>,
     /// Values of this size and more, in bytes, are kept apart from their keys, in blob files:
-    /// compactions then do not move them. At least 64; with `u32::MAX` none are. Default: in a folder
-    /// those from 16 KiB on, from the flush on; in a bucket none, where each is a request of its own.
+    /// compactions then do not move them. At least 64; with `u32::MAX` none are. Default: a flush to a
+    /// folder does so with those from 16 KiB on, if they make up 4 MiB and there is no merge operator;
+    /// in a bucket none are, where each is a request of its own.
     pub blob_threshold: Option<u32>,
 }
 

@@ -10,7 +10,7 @@ use crate::key_range::KeyRange;
 use crate::merge::{MergeCursor, Source};
 use crate::operator;
 use crate::range_delete::RangeDelete;
-use crate::read::{Read, ReadAt, ViewRef};
+use crate::read::{Keep, Read, ReadAt, ViewRef};
 use crate::sst::table::ReadState;
 use crate::stats::GetStats;
 use crate::transaction::validate::newest_in;
@@ -188,7 +188,9 @@ impl Span<'_> {
                     Some(Bytes::from(merged))
                 }
                 false => {
-                    let found = self.at.live_value(*tag, bytes, Wait::Allowed)?;
+                    let found = self
+                        .at
+                        .live_value(*tag, bytes, Wait::Allowed, Keep::Nowhere)?;
                     found.map(|found| Bytes::from(found.into_owned()))
                 }
             };

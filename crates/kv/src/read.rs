@@ -33,8 +33,9 @@ const CACHE_UP_TO: usize = 64 << 10;
 
 /// Where a value stays that was read from a blob file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
+pub(crate) enum Keep {
     InCache,
+    /// A scan comes by once: what it reads would only push out what gets come back to.
     Nowhere,
 }
 
@@ -314,7 +315,9 @@ impl ReadAt {
                 stats.records_scanned += 1;
                 let (tag, value) = (merge.tag(), merge.value());
                 if !tag.is_merge() {
-                    base = self.live_value(tag, value, wait)?.map(Cow::into_owned);
+                    base = self
+                        .live_value(tag, value, wait, Keep::InCache)?
+                        .map(Cow::into_owned);
                     break;
                 }
                 fold.add(value);
@@ -331,14 +334,14 @@ impl ReadAt {
         tag: Tag,
         stored: &'a [u8],
         wait: Wait,
+        keep: Keep,
     ) -> Result<Option<Cow<'a, [u8]>>> {
         if !tag.is_put() || ttl::is_expired(tag, stored, || self.now()) {
             return Ok(None);
         }
         let value = &stored[ttl::prefix(tag, stored)..];
         Ok(Some(match tag.points() {
-            // Scans come by once: what they read would only push out what gets come back to.
-            true => Cow::Owned(self.fetch(value, wait, Keep::Nowhere)?.into()),
+            true => Cow::Owned(self.fetch(value, wait, keep)?.into()),
             false => Cow::Borrowed(value),
         }))
     }

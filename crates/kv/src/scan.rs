@@ -10,7 +10,7 @@ use crate::key_range::KeyRange;
 use crate::merge::MergeCursor;
 use crate::operator::{self, Fold};
 use crate::permits::{CancelToken, Permit, Turn};
-use crate::read::ReadAt;
+use crate::read::{Keep, ReadAt};
 use crate::sst::table::ReadState;
 use crate::stats::ScanStats;
 use crate::transaction::overlay::{Overlay, ScanNote};
@@ -397,10 +397,12 @@ impl Open {
     /// the next time.
     fn live_value(&mut self, wait: Wait) -> Result<Option<Cow<'_, [u8]>>> {
         let (tag, stored) = (self.merge.tag(), self.merge.value());
-        self.at.live_value(tag, stored, wait).inspect_err(|_| {
-            self.moving = false;
-            self.has_key = false;
-        })
+        self.at
+            .live_value(tag, stored, wait, Keep::Nowhere)
+            .inspect_err(|_| {
+                self.moving = false;
+                self.has_key = false;
+            })
     }
 
     fn forward(
@@ -509,7 +511,9 @@ impl Open {
             fold.add(self.merge.value());
             return Ok(None);
         }
-        let base = self.at.live_value(tag, self.merge.value(), wait);
+        let base = self
+            .at
+            .live_value(tag, self.merge.value(), wait, Keep::Nowhere);
         // When it is not in memory, this version is looked at again the next time.
         let base = base.inspect_err(|_| self.moving = false)?;
         let base = base.map(Cow::into_owned);
@@ -606,7 +610,7 @@ impl Open {
     fn finish_backward(&mut self, key: &[u8], value: &mut Vec<u8>, wait: Wait) -> Result<bool> {
         let stored = self.candidate.map(|tag| (tag, value.as_slice()));
         let base = match stored {
-            Some((tag, stored)) => self.at.live_value(tag, stored, wait)?,
+            Some((tag, stored)) => self.at.live_value(tag, stored, wait, Keep::Nowhere)?,
             None => None,
         };
         let found = match (self.operands.is_empty(), base) {

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Db, files, roomy_options, rows, simulated};
-use siltstone_kv::{Commit, History, KeyspaceOptions, Kv, Read, ScanOptions};
+use siltstone_kv::{Commit, History, KeyspaceOptions, Kv, Options, Read, ScanOptions};
 use siltstone_storage::{Blobs, FaultPlan, MemBlobs};
 use std::time::Duration;
 
@@ -275,38 +275,68 @@ fn a_crash_at_any_call_of_flush_and_clearing_out_loses_no_value() {
     }
 }
 
+/// A memtable that has room for all that is written.
+fn one_memtable() -> Options {
+    Options {
+        memory_budget: 64 << 20,
+        memtable_bytes: 16 << 20,
+        ..roomy_options()
+    }
+}
+
+/// Values of blob files.
+fn apart_now(db: &Db) -> u64 {
+    let manifest = db.kv.manifest();
+    let live = manifest.state.tables.live().iter();
+    let files = live.filter(|segment| segment.meta.is_blob_file());
+    files.map(|segment| segment.meta.entries).sum()
+}
+
+fn random(rng: &mut fastrand::Rng, len: usize) -> Vec<u8> {
+    std::iter::repeat_with(|| rng.u8(..)).take(len).collect()
+}
+
 #[test]
-fn by_default_a_folder_keeps_large_values_apart_and_a_bucket_none() {
-    let bytes = |n: usize| vec![n as u8; n];
-    let files_of = |mem: MemBlobs, blob_threshold| {
-        let keyspace = KeyspaceOptions {
-            blob_threshold,
-            ..KeyspaceOptions::default()
-        };
-        let db = Db::on(mem, roomy_options(), keyspace);
+fn by_default_a_folder_keeps_large_values_apart_where_they_are_many() {
+    const LARGE: usize = 16 * 1024;
+    let apart_of = |mem: MemBlobs, large: usize, keyspace: &KeyspaceOptions| {
+        let db = Db::on(mem, one_memtable(), keyspace.clone());
+        let mut rng = fastrand::Rng::with_seed(7);
+        let sizes = [10, LARGE - 1].into_iter();
+        let sizes = sizes.chain(std::iter::repeat_n(LARGE, large));
+        let values: Vec<Vec<u8>> = sizes.map(|len| random(&mut rng, len)).collect();
+        for (n, value) in values.iter().enumerate() {
+            db.default().put(&n.to_be_bytes(), value).unwrap();
+        }
         let check = |db: &Db| {
-            for n in [10, 16 * 1024 - 1, 16 * 1024, 100_000usize] {
-                assert_eq!(
-                    db.default().get(&n.to_be_bytes()).unwrap(),
-                    Some(bytes(n).into())
-                );
+            for (n, value) in values.iter().enumerate() {
+                let found = db.default().get(&n.to_be_bytes()).unwrap();
+                assert_eq!(found.as_deref(), Some(&value[..]));
             }
             let report = db.kv.verify(|_, _| {}).unwrap();
             assert!(report.problems.is_empty(), "{:?}", report.problems);
         };
-        for n in [10, 16 * 1024 - 1, 16 * 1024, 100_000usize] {
-            db.default().put(&n.to_be_bytes(), &bytes(n)).unwrap();
-        }
         db.kv.flush().unwrap();
         check(&db);
-        let after_flush = blob_files(&db);
+        let flushed = apart_now(&db);
         db.compact_all();
         check(&db);
-        (after_flush.len(), blob_files(&db).len())
+        assert_eq!(apart_now(&db), flushed);
+        flushed
     };
-    assert_eq!(files_of(MemBlobs::new(), None), (1, 1));
-    assert_eq!(files_of(MemBlobs::new(), Some(u32::MAX)), (0, 0));
-    assert_eq!(files_of(MemBlobs::bucket(), None), (0, 0));
+    let usual = KeyspaceOptions::default();
+    let with = |blob_threshold, merge_operator: Option<&str>| KeyspaceOptions {
+        blob_threshold,
+        merge_operator: merge_operator.map(String::from),
+        ..KeyspaceOptions::default()
+    };
+    assert_eq!(apart_of(MemBlobs::new(), 256, &usual), 256);
+    assert_eq!(apart_of(MemBlobs::new(), 255, &usual), 0, "below 4 MiB");
+    assert_eq!(apart_of(MemBlobs::bucket(), 256, &usual), 0);
+    let never = with(Some(u32::MAX), None);
+    assert_eq!(apart_of(MemBlobs::new(), 256, &never), 0);
+    let merged = with(None, Some("append"));
+    assert_eq!(apart_of(MemBlobs::new(), 256, &merged), 0);
 }
 
 #[test]
@@ -315,17 +345,17 @@ fn what_a_flush_moved_apart_stays_so_when_garbage_is_cleared_out() {
         history: History::head_only(),
         ..KeyspaceOptions::default()
     };
-    let db = Db::with(roomy_options(), keyspace);
+    let db = Db::with(one_memtable(), keyspace);
     let mut rng = fastrand::Rng::with_seed(21);
     let mut write = |n: usize| {
-        let value: Vec<u8> = (0..20_000).map(|_| rng.u8(..)).collect();
+        let value = random(&mut rng, 40_000);
         db.default().put(&n.to_be_bytes(), &value).unwrap();
         value
     };
-    let mut values: Vec<Vec<u8>> = (0..20).map(&mut write).collect();
+    let mut values: Vec<Vec<u8>> = (0..150).map(&mut write).collect();
     db.kv.flush().unwrap();
     let first = blob_files(&db);
-    for (n, value) in values.iter_mut().enumerate().take(15) {
+    for (n, value) in values.iter_mut().enumerate().take(120) {
         *value = write(n);
     }
     db.kv.flush().unwrap();
@@ -334,16 +364,9 @@ fn what_a_flush_moved_apart_stays_so_when_garbage_is_cleared_out() {
         db.kv.settle().unwrap();
     }
     assert!(!blob_files(&db).contains(&first[0]));
-    let size = |prefix: &str| -> u64 {
-        let blobs = db.mem.list(prefix).unwrap();
-        blobs.iter().map(|blob| blob.size).sum()
-    };
-    assert!(size("blob/") > 20 * 20_000, "all of them are there");
-    assert!(size("sst/") < 20_000, "and none beside its key");
+    assert_eq!(apart_now(&db), 150);
     for (n, value) in values.iter().enumerate() {
-        assert_eq!(
-            db.default().get(&n.to_be_bytes()).unwrap().as_deref(),
-            Some(&value[..])
-        );
+        let found = db.default().get(&n.to_be_bytes()).unwrap();
+        assert_eq!(found.as_deref(), Some(&value[..]));
     }
 }

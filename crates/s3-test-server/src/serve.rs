@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     traffic: Traffic,
     /// The file service checks a condition and renames in two steps; these make them one.
     locks: Vec<Mutex<()>>,
+    /// A listing fails over a key that a deletion of many takes away meanwhile.
+    bucket: Mutex<()>,
 }
 
 impl Shared {
@@ -38,19 +40,20 @@ impl Shared {
             faults,
             traffic,
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+            bucket: Mutex::new(()),
         })
     }
 
-    /// The lock of a key. A request to a bucket, a listing or a deletion of many keys, has none: it
-    /// takes long, and the keys that share its lock would wait for it. A key that it deletes between a
-    /// condition and a rename was deleted before or after both.
-    fn lock_of(&self, key: &str) -> Option<&Mutex<()>> {
+    /// The lock of a key. Requests to a bucket, listings and deletions of many keys, have one of their own:
+    /// they take long, and no key is to wait for them. Nothing here puts with `If-Match` what it deletes
+    /// by one of many.
+    fn lock_of(&self, key: &str) -> &Mutex<()> {
         if !key.trim_matches('/').contains('/') {
-            return None;
+            return &self.bucket;
         }
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        self.locks.get((hasher.finish() % LOCKS as u64) as usize)
+        &self.locks[(hasher.finish() % LOCKS as u64) as usize]
     }
 
     async fn carry_out(&self, request: Request<Incoming>) -> io::Result<Response<Body>> {
@@ -59,11 +62,8 @@ impl Shared {
         // client that is still sending.
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let request = Request::from_parts(parts, Body::from(body));
-        let lock = self.lock_of(request.uri().path());
-        let _one_at_a_time = match lock {
-            Some(lock) => Some(lock.lock().await),
-            None => None,
-        };
+        let key = request.uri().path().to_string();
+        let _one_at_a_time = self.lock_of(&key).lock().await;
         self.service
             .call(request)
             .await

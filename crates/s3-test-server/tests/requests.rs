@@ -247,8 +247,8 @@ fn a_lone_durable_put_is_one_request_and_an_idle_database_makes_none() {
     assert_eq!(count, 0);
 }
 
-/// Objects of the log that `writers` threads make in 400 ms or more, and how long that took.
-fn log_objects(log_interval: Duration, writers: u32) -> (u64, Duration) {
+/// Puts into the bucket while eight threads write durably for 400 ms or more, and how long that took.
+fn log_objects(log_interval: Duration) -> (u64, Duration) {
     let bucket = Bucket::new();
     let options = Options {
         log_interval,
@@ -261,7 +261,7 @@ fn log_objects(log_interval: Duration, writers: u32) -> (u64, Duration) {
     let clock = SystemClock::default();
     bucket.server.traffic().start_over();
     std::thread::scope(|scope| {
-        for writer in 0..writers {
+        for writer in 0..8 {
             let (keyspace, clock) = (&keyspace, &clock);
             scope.spawn(move || {
                 for n in 0.. {
@@ -279,9 +279,10 @@ fn log_objects(log_interval: Duration, writers: u32) -> (u64, Duration) {
 #[test]
 fn an_interval_bounds_the_objects_of_the_log_however_many_commit() {
     let interval = Duration::from_millis(100);
-    let (puts, took) = log_objects(interval, 8);
-    let most = took.as_millis() as u64 / 100 + 1;
+    let (puts, took) = log_objects(interval);
+    // One for the first, and one that opening may have left to a thread.
+    let most = took.as_millis() as u64 / 100 + 2;
     assert!(puts <= most, "{puts} in {took:?}");
-    let (without, took) = log_objects(Duration::ZERO, 8);
+    let (without, took) = log_objects(Duration::ZERO);
     assert!(without > 3 * most, "{without} in {took:?}");
 }

@@ -47,14 +47,25 @@ pub(crate) struct Settings {
     /// What `merge` does to a key: counter, append, max, set-union, json-merge-patch, or `none`
     #[arg(long, value_name = "OPERATOR")]
     pub(crate) merge_operator: Option<String>,
-    /// Keep values of this size and more apart from their keys, or `none` [default: 16KiB in a folder, none in a bucket]
-    #[arg(long, value_name = "SIZE", value_parser = limit_of_size)]
-    pub(crate) blob_threshold: Option<Limit<u64>>,
+    /// Keep values of this size and more apart from their keys, `none`, or `default`: large ones in a folder, none in a bucket
+    #[arg(long, value_name = "SIZE", value_parser = parse_apart)]
+    pub(crate) blob_threshold: Option<Apart>,
 }
 
 /// A limit, or that there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit<T>(Option<T>);
+
+/// Which values are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// As the engine sees fit.
+    Default,
+    /// None.
+    None,
+    /// Those of this size and more, in bytes.
+    From(u64),
+}
 
 /// A way to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,8 +126,9 @@ impl Settings {
             },
             blob_threshold: match self.blob_threshold {
                 None => options.blob_threshold,
-                Some(Limit(None)) => Some(u32::MAX),
-                Some(Limit(Some(least))) => Some(u32::try_from(least).unwrap_or(u32::MAX)),
+                Some(Apart::Default) => None,
+                Some(Apart::None) => Some(u32::MAX),
+                Some(Apart::From(least)) => Some(u32::try_from(least).unwrap_or(u32::MAX)),
             },
         })
     }
@@ -176,10 +188,11 @@ fn limit_of_time(text: &str) -> Result<Limit<Duration>, String> {
     }
 }
 
-fn limit_of_size(text: &str) -> Result<Limit<u64>, String> {
+fn parse_apart(text: &str) -> Result<Apart, String> {
     match text {
-        "none" => Ok(Limit(None)),
-        text => parse_size(text).map(|size| Limit(Some(size))),
+        "default" => Ok(Apart::Default),
+        "none" => Ok(Apart::None),
+        text => parse_size(text).map(Apart::From),
     }
 }
 

@@ -11,6 +11,10 @@ pub(crate) mod live;
 use crate::types::SegmentId;
 use crate::varint;
 
+/// Values of this size and more are large, in bytes: a block of the usual size holds one of them, so that
+/// nothing is gained by keeping them in tables.
+pub(crate) const LARGE_VALUE: usize = 16 * 1024;
+
 /// Where a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pointer {

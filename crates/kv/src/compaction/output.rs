@@ -1,8 +1,8 @@
 //! The tables that a flush or a compaction writes: started when the first entry comes, split at a
 //! size but never inside a key, deleted when anything fails.
 
-use crate::blob::Pointer;
 use crate::blob::file::BlobFileWriter;
+use crate::blob::{LARGE_VALUE, Pointer};
 use crate::compaction::versions::{Kept, Sink};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -15,9 +15,9 @@ use crate::types::{Commit, KeyspaceId, SegmentId, Tag};
 use siltstone_storage::{Timestamp, Wait};
 use std::collections::BTreeSet;
 
-/// Values of this size and more are kept apart in a folder, where nothing else was asked for, in bytes:
-/// a block of the usual size holds one of them.
-const BLOB_THRESHOLD: usize = 16 * 1024;
+/// A flush keeps values apart without being asked to where so many bytes of them are large: every flush
+/// that does so leaves a file, and small ones are not merged.
+const WORTH_A_FILE: usize = 4 << 20;
 /// A blob file is closed at this size, in bytes.
 const BLOB_FILE_BYTES: u64 = 64 << 20;
 
@@ -112,16 +112,24 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// What is written is new, and not in tables before.
-    pub(crate) fn of_flush(mut self) -> Self {
-        if self.options.blob_threshold.is_none() && self.is_folder() {
-            self.apart_from = BLOB_THRESHOLD;
+    /// What is written was in no table before, and has so many bytes in large values.
+    pub(crate) fn of_flush(mut self, large_bytes: usize) -> Self {
+        if self.apart_unasked() && large_bytes >= WORTH_A_FILE {
+            self.apart_from = LARGE_VALUE;
         }
         self
     }
 
-    fn is_folder(&self) -> bool {
-        self.maker.shared().env.blobs.can_append()
+    /// Whether large values are kept apart although nobody said so. Not where there are merges: they
+    /// are not worked out on a value in a blob file.
+    fn apart_unasked(&self) -> bool {
+        let KeyspaceOptions {
+            blob_threshold,
+            merge_operator,
+            ..
+        } = self.options;
+        let is_folder = self.maker.shared().env.blobs.can_append();
+        blob_threshold.is_none() && merge_operator.is_none() && is_folder
     }
 
     /// Copies values out of these blob files.
@@ -169,7 +177,7 @@ impl<'a> Outputs<'a> {
         };
         let least = match self.options.blob_threshold {
             // What a flush moved apart stays so.
-            None if kept.tag.points() && self.is_folder() => BLOB_THRESHOLD,
+            None if kept.tag.points() && self.apart_unasked() => LARGE_VALUE,
             _ => self.apart_from,
         };
         let apart = value.len() >= least;

@@ -8,8 +8,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-/// Bytes of list for each slot: entries are rarely smaller.
-const BYTES_A_SLOT: usize = 96;
+/// Bytes of list for each slot: entries with a key and a value of a few bytes each.
+const BYTES_A_SLOT: usize = 56;
 /// Slots that are set up together, when the first of them is used: a memtable with little in it
 /// takes little memory, and there is one for every keyspace.
 const CHUNK: usize = 4096;
@@ -117,7 +117,7 @@ impl Index {
         Self::with_slots(first.min(most), most, places)
     }
 
-    fn with_slots(first: usize, most: usize, places: usize) -> Self {
+    pub(super) fn with_slots(first: usize, most: usize, places: usize) -> Self {
         let sizes = std::iter::successors(Some(first), |slots| {
             (*slots < most).then(|| (slots * GROWTH).min(most))
         });
@@ -238,7 +238,7 @@ mod tests {
         let index = Index::new(64 << 20, 8 << 20, 0);
         assert_eq!(index.find(7, |_| true), Found::Absent);
         assert_eq!(index.bytes(), 0);
-        assert_eq!(index.stages.last().unwrap().slots, 1 << 20);
+        assert_eq!(index.stages.last().unwrap().slots, 1 << 21);
         let hash = |n: u32| {
             u64::from(n)
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)

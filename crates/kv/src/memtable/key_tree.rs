@@ -23,6 +23,10 @@ pub(super) trait Keys {
 
 /// The tree.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "a vector that grows would copy all nodes, in the midst of a write"
+)]
 pub(super) struct KeyTree {
     leaves: Vec<Box<Leaf>>,
     inners: Vec<Box<Inner>>,
@@ -35,12 +39,12 @@ pub(super) struct KeyTree {
     /// The way to the leaf of the last search, from the root.
     path: Vec<Step>,
     /// Where the last key that was looked for belongs; `None` is behind all others.
-    spot: Option<Spot>,
+    wanted: Option<InLeaf>,
 }
 
-/// A place in a leaf.
+/// Before the entry `at` of a leaf, or behind its last one.
 #[derive(Debug, Clone, Copy)]
-struct Spot {
+struct InLeaf {
     leaf: u32,
     at: usize,
     fences: Fences,
@@ -60,14 +64,14 @@ struct Fences {
     high: u32,
 }
 
-/// What a search found.
+/// Where a key belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// The key is here.
-    Here,
-    /// The next key, by the place that was noted for it, and the one before, where it is at hand.
-    Between(u32, Option<u32>),
-    /// It is behind all others.
+pub(super) enum Spot {
+    /// The key is here already.
+    Taken,
+    /// Between the key before, where that is at hand, and the next one, each by the place noted for it.
+    Between(Option<u32>, u32),
+    /// Behind all others.
     Last,
 }
 
@@ -102,6 +106,19 @@ impl Fences {
         }
         let (low, high) = (keys.key(self.low), keys.key(self.high));
         low.iter().zip(high).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Those of the two halves of a node that is split where `separator` begins.
+    fn split(self, separator: u32) -> (Self, Self) {
+        let left = Self {
+            high: separator,
+            ..self
+        };
+        let right = Self {
+            low: separator,
+            ..self
+        };
+        (left, right)
     }
 }
 
@@ -179,25 +196,25 @@ impl Sorted {
 
 impl KeyTree {
     /// Looks for a key. What is inserted next is inserted here.
-    pub(super) fn find(&mut self, key: &[u8], keys: &impl Keys) -> Found {
+    pub(super) fn find(&mut self, key: &[u8], keys: &impl Keys) -> Spot {
         // Keys that come in order need no search.
         if self.last == NONE || keys.key(self.last) < key {
-            self.spot = None;
-            return Found::Last;
+            self.wanted = None;
+            return Spot::Last;
         }
-        let (spot, here) = self.search(key, keys);
-        self.spot = Some(spot);
-        let leaf = &self.leaves[spot.leaf as usize];
-        let before = spot.at.checked_sub(1).map(|at| leaf.sorted.places[at]);
-        match leaf.sorted.places[..leaf.sorted.len].get(spot.at) {
-            Some(_) if here => Found::Here,
-            Some(next) => Found::Between(*next, before),
-            None => Found::Between(self.leaves[leaf.next as usize].sorted.places[0], before),
+        let (wanted, here) = self.search(key, keys);
+        self.wanted = Some(wanted);
+        let leaf = &self.leaves[wanted.leaf as usize];
+        let before = wanted.at.checked_sub(1).map(|at| leaf.sorted.places[at]);
+        match leaf.sorted.places[..leaf.sorted.len].get(wanted.at) {
+            Some(_) if here => Spot::Taken,
+            Some(next) => Spot::Between(before, *next),
+            None => Spot::Between(before, self.leaves[leaf.next as usize].sorted.places[0]),
         }
     }
 
     /// Where `key` belongs, and whether it is there; sets the path.
-    fn search(&mut self, key: &[u8], keys: &impl Keys) -> (Spot, bool) {
+    fn search(&mut self, key: &[u8], keys: &impl Keys) -> (InLeaf, bool) {
         self.path.clear();
         let mut fences = Fences::default();
         let mut node = self.root;
@@ -220,17 +237,13 @@ impl KeyTree {
             node = inner.children[child];
         }
         let (at, here) = self.leaves[node as usize].sorted.position(key, keys);
-        let spot = Spot {
-            leaf: node,
-            at,
-            fences,
-        };
-        (spot, here)
+        let leaf = node;
+        (InLeaf { leaf, at, fences }, here)
     }
 
     /// Notes the key that was looked for last, and was not here, with a place where it stands.
     pub(super) fn insert(&mut self, place: u32, key: &[u8], keys: &impl Keys) {
-        let Some(Spot { leaf, at, fences }) = self.spot else {
+        let Some(InLeaf { leaf, at, fences }) = self.wanted else {
             self.insert_last(place, key, keys);
             return;
         };
@@ -271,9 +284,9 @@ impl KeyTree {
                 return;
             }
             last.next = new;
-            let (spot, _) = self.search(key, keys);
-            let (left, _) = spot.fences.split(place);
-            self.leaves[spot.leaf as usize].sorted.fit(left, keys);
+            let (wanted, _) = self.search(key, keys);
+            let (left, _) = wanted.fences.split(place);
+            self.leaves[wanted.leaf as usize].sorted.fit(left, keys);
             self.insert_separator(place, new, keys);
         }
         let mut leaf = Box::new(Leaf {
@@ -330,20 +343,6 @@ impl KeyTree {
     }
 }
 
-impl Fences {
-    fn split(self, separator: u32) -> (Self, Self) {
-        let left = Self {
-            high: separator,
-            ..self
-        };
-        let right = Self {
-            low: separator,
-            ..self
-        };
-        (left, right)
-    }
-}
-
 impl Inner {
     /// Has `child` behind child `at`, with `separator` between them.
     fn insert(&mut self, at: usize, separator: u32, child: u32, keys: &impl Keys) {
@@ -372,29 +371,32 @@ mod tests {
         let mut tree = KeyTree::default();
         let mut keys = Vec::new();
         let mut model: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
+        // The key before is not at hand where a leaf begins.
+        let mut edges = 0;
         for key in wanted {
             let expected = match model.range(key.clone()..).next() {
-                Some((next, _)) if *next == key => Found::Here,
+                Some((next, _)) if *next == key => Spot::Taken,
                 Some((_, place)) => {
                     let before = model.range(..key.clone()).next_back();
-                    Found::Between(*place, before.map(|(_, place)| *place))
+                    Spot::Between(before.map(|(_, place)| *place), *place)
                 }
-                None => Found::Last,
+                None => Spot::Last,
             };
             match (tree.find(&key, &keys), expected) {
-                // At the edge of a leaf.
-                (Found::Between(next, None), Found::Between(expected, _)) => {
+                (Spot::Between(None, next), Spot::Between(Some(_), expected)) => {
                     assert_eq!(next, expected, "{key:?}");
+                    edges += 1;
                 }
                 (found, expected) => assert_eq!(found, expected, "{key:?}"),
             }
-            if expected != Found::Here {
+            if expected != Spot::Taken {
                 keys.push(key.clone());
                 let place = keys.len() as u32;
                 tree.insert(place, &key, &keys);
                 model.insert(key, place);
             }
         }
+        assert!(edges <= keys.len() / 4, "{edges} of {}", keys.len());
         tree
     }
 

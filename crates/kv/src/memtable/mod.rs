@@ -9,13 +9,14 @@ mod skiplist;
 
 pub(crate) use skiplist::Entry;
 
+use crate::blob::LARGE_VALUE;
 use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::range_delete::{RangeDelete, Ranges};
 use crate::sst::filter;
 use crate::types::Commit;
 use index::{Found, Index};
-use key_tree::{Found as FoundInTree, KeyTree, Keys};
+use key_tree::{KeyTree, Keys, Spot};
 use parking_lot::Mutex;
 use skiplist::SkipList;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(crate) struct Memtable {
     list: SkipList,
     index: Index,
-    /// Where new keys belong in the list; `None` when few are still to come.
+    /// Where new keys belong in the list; `None` once it is complete.
     tree: Mutex<Option<KeyTree>>,
     tree_bytes: AtomicUsize,
     entries: AtomicU64,
@@ -39,6 +40,7 @@ pub(crate) struct Memtable {
     ranges: Ranges,
     has_ranges: AtomicBool,
     range_bytes: AtomicUsize,
+    large_bytes: AtomicUsize,
 }
 
 impl Memtable {
@@ -52,8 +54,13 @@ impl Memtable {
         let expected = usize::try_from(expected)
             .unwrap_or(usize::MAX)
             .min(capacity);
+        let index = Index::new(capacity, list.places(), expected);
+        Self::of(list, index, wal)
+    }
+
+    fn of(list: SkipList, index: Index, wal: u64) -> Self {
         Self {
-            index: Index::new(capacity, list.places(), expected),
+            index,
             list,
             tree: Mutex::new(Some(KeyTree::default())),
             tree_bytes: AtomicUsize::new(0),
@@ -65,6 +72,7 @@ impl Memtable {
             ranges: Ranges::default(),
             has_ranges: AtomicBool::new(false),
             range_bytes: AtomicUsize::new(0),
+            large_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -114,6 +122,10 @@ impl Memtable {
             return false;
         }
         self.entries.fetch_add(1, Ordering::Relaxed);
+        if entry.value.len() >= LARGE_VALUE {
+            self.large_bytes
+                .fetch_add(entry.value.len(), Ordering::Relaxed);
+        }
         if entry.commit.0 < self.min_commit.load(Ordering::Relaxed) {
             self.min_commit.store(entry.commit.0, Ordering::Relaxed);
         }
@@ -136,11 +148,9 @@ impl Memtable {
             Found::Absent | Found::Unknown => match &mut *tree {
                 None => (None, false),
                 Some(tree) => match tree.find(entry.key, &self.list) {
-                    FoundInTree::Here => (None, false),
-                    FoundInTree::Between(next, before) => {
-                        (self.first_version(next, before.unwrap_or(0)), true)
-                    }
-                    FoundInTree::Last => (None, true),
+                    Spot::Taken => (None, false),
+                    Spot::Between(before, next) => (self.first_version(next, before), true),
+                    Spot::Last => (None, true),
                 },
             },
         };
@@ -159,12 +169,12 @@ impl Memtable {
 
     /// The first entry in the list with the key of `version`, where it is found at once. `other` has
     /// another key; it is likely to stand before.
-    fn first_version(&self, version: u32, other: u32) -> Option<u32> {
-        if other != 0 {
+    fn first_version(&self, version: u32, other: Option<u32>) -> Option<u32> {
+        if let Some(other) = other {
             self.list.prefetch(other);
         }
         let before = self.list.before(version);
-        if before == 0 || before == other {
+        if before == 0 || Some(before) == other {
             return Some(version);
         }
         let key = self.list.key(version);
@@ -178,10 +188,13 @@ impl Memtable {
         }
     }
 
-    /// Little or nothing is still to come: memory that only helps a writer is given back.
-    pub(crate) fn seal(&self) {
-        *self.tree.lock() = None;
+    /// Everything is in: memory that only helps a writer is given back. What should still come is
+    /// searched for in the list.
+    pub(crate) fn complete(&self) {
+        let tree = self.tree.lock().take();
         self.tree_bytes.store(0, Ordering::Relaxed);
+        // Thousands of nodes, while nobody waits for the lock.
+        drop(tree);
     }
 
     fn insert_range(&self, entry: Entry<'_>) {
@@ -252,9 +265,19 @@ impl Memtable {
         self.list.used() + self.range_bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes of values of [`LARGE_VALUE`] and more.
+    pub(crate) fn large_bytes(&self) -> usize {
+        self.large_bytes.load(Ordering::Relaxed)
+    }
+
     /// Bytes of memory it takes, what finds keys included.
     pub(crate) fn memory(&self) -> usize {
-        self.bytes() + self.index.bytes() + self.tree_bytes.load(Ordering::Relaxed)
+        self.lasting_memory() + self.tree_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory that it takes until it is in a table.
+    pub(crate) fn lasting_memory(&self) -> usize {
+        self.bytes() + self.index.bytes()
     }
 
     pub(crate) fn min_commit(&self) -> Commit {
@@ -389,13 +412,22 @@ mod tests {
     proptest! {
         #[test]
         fn a_memtable_is_an_ordered_map_of_versions(
-            writes in prop::collection::vec((prop::collection::vec(0u8..4, 1..4), 1u64..20, prop::collection::vec(any::<u8>(), 0..40)), 0..200),
+            writes in prop::collection::vec((prop::collection::vec(0u8..4, 0..4), 1u64..20, prop::collection::vec(any::<u8>(), 0..40)), 0..200),
             rising in any::<bool>(),
-            probes in prop::collection::vec((prop::collection::vec(0u8..4, 1..4), 0u64..22), 20),
+            // From then on keys are searched for in the list.
+            complete_at in 0usize..400,
+            // The hash table gives up after 14 keys, or never.
+            slots in prop::sample::select(vec![16, 1 << 12]),
+            probes in prop::collection::vec((prop::collection::vec(0u8..4, 0..4), 0u64..22), 20),
         ) {
-            let table = Arc::new(Memtable::new(1 << 20, 1));
+            let list = SkipList::new(1 << 20);
+            let index = Index::with_slots(slots, slots, list.places());
+            let table = Arc::new(Memtable::of(list, index, 1));
             let mut model = Model::new();
             for (at, (key, commit, value)) in writes.iter().enumerate() {
+                if at == complete_at {
+                    table.complete();
+                }
                 // One commit after the other, as writers go, or in any order, as a recovery does.
                 let commit = &if rising { at as u64 / 10 } else { *commit };
                 let slot = (key.clone(), std::cmp::Reverse(*commit));

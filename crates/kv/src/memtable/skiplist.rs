@@ -6,8 +6,8 @@
 //!   holds `writer`, and never again, except its links, forward and back, which are atomic.
 //! - A node becomes reachable by a `Release` store into a link of a predecessor or, backwards, of the
 //!   entry after it; readers follow links with `Acquire` loads, so they see all bytes of a node they reach.
-//! - Node indices come from links only, and links hold nothing but indices made by `allocate`,
-//!   which checks the capacity; so every index is in bounds and aligned to 8 bytes, and links to 4.
+//! - Node indices come from links, and from callers who pass on what this list gave them; both hold
+//!   nothing but indices made by `allocate`, which checks the capacity; so every index is in bounds and aligned to 8 bytes, and links to 4.
 //! - References handed out borrow the list, so the memory outlives them.
 #![expect(unsafe_code, reason = "argued above")]
 
@@ -23,14 +23,15 @@ const MAX_HEIGHT: usize = 10;
 /// Bytes of a node before its links.
 const HEADER: usize = size_of::<Header>();
 const LINK: usize = size_of::<AtomicU32>();
+const _: () = assert!(HEADER.is_multiple_of(LINK));
 const UNIT: usize = 8;
 const NULL: u32 = 0;
 const HEAD: u32 = 1;
 
-/// Its 20 bytes are followed by the links; a number of eight bytes would make them 24.
+/// What stands before a node's links.
 #[repr(C)]
 struct Header {
-    /// In bytes.
+    /// Little-endian, as bytes so that the header's alignment is that of a link.
     commit: [u8; 8],
     value_len: u32,
     /// The entry that stands before.

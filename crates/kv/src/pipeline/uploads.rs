@@ -18,6 +18,8 @@ const LONGEST_GAP: Duration = Duration::from_millis(5);
 const MOST: usize = 16;
 /// A group of this many bytes fills an object of the log by itself: it is not held back to share one.
 const ENOUGH: usize = 256 * 1024;
+/// How long a group is held back before it is looked at again.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Records on their way to a bucket, oldest first, each with the group it makes durable.
 #[derive(Debug, Default)]
@@ -40,11 +42,11 @@ impl Uploads {
         }
     }
 
-    /// How long the next record waits at `now`; `shared`: somebody waits for it to be durable, and it
-    /// has room for more. The first one goes at once. While others are on their way records leave
+    /// How long the next record waits at `now`; `held_back`: as long as was asked for, so that others
+    /// share it. The first one goes at once. While others are on their way records leave
     /// evenly spread over the time of one: were they to leave as fast as they come, all places would be
     /// taken within a moment, and who comes then would wait for a whole upload.
-    fn wait_at(&self, now: Duration, shared: bool) -> Duration {
+    fn wait_at(&self, now: Duration, held_back: bool) -> Duration {
         let Some(left) = self.left else {
             return Duration::ZERO;
         };
@@ -52,7 +54,7 @@ impl Uploads {
             .min(LONGEST_GAP)
             .max(self.typical / MOST as u32);
         let spread = if self.busy { spread } else { Duration::ZERO };
-        let interval = if shared {
+        let interval = if held_back {
             self.interval
         } else {
             Duration::ZERO
@@ -72,18 +74,29 @@ impl Uploads {
 impl Core {
     /// Waits until the next record may leave for the bucket; writes that come meanwhile go with it.
     pub(super) fn spread_uploads(&self) {
+        if !self.threaded() {
+            return;
+        }
         let clock = &self.shared.env.clock;
-        while self.threaded() {
-            let shared = {
-                let group = &self.queue.lock().group;
-                group.durable && group.payload.len() < ENOUGH
-            };
-            let wait = self.uploads.lock().wait_at(clock.elapsed(), shared);
+        loop {
+            let held_back = self.is_held_back();
+            let wait = self.uploads.lock().wait_at(clock.elapsed(), held_back);
             if wait.is_zero() {
                 return;
             }
-            clock.sleep(wait);
+            clock.sleep(wait.min(LOOK));
         }
+    }
+
+    /// Whether the next group makes a record that others may share. What waits for no answer does not, nor
+    /// does the end of everything.
+    fn is_held_back(&self) -> bool {
+        let (durable, empty, bytes) = {
+            let group = &self.queue.lock().group;
+            (group.durable, group.commits == 0, group.payload.len())
+        };
+        let makes_a_record = !empty || self.log.lock().has_pending();
+        durable && bytes < ENOUGH && makes_a_record && !self.signals.is_ending()
     }
 
     /// With threads, the upload's end is awaited elsewhere while the next group goes out; without,
@@ -162,8 +175,10 @@ mod tests {
 
     #[test]
     fn a_lone_record_leaves_at_once_and_others_spread_over_the_time_of_one() {
-        let mut uploads = Uploads::default();
-        uploads.busy = true;
+        let mut uploads = Uploads {
+            busy: true,
+            ..Uploads::default()
+        };
         assert_eq!(uploads.wait_at(ms(0), true), ms(0), "none left before");
         uploads.busy = false;
         uploads.note(ms(32));

@@ -152,6 +152,11 @@ impl Log {
         self.last = last;
     }
 
+    /// True when something was added that the store was not handed.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// True when the buffer should go to the store.
     pub(crate) fn is_full(&self) -> bool {
         self.pending.len() >= BUFFER

@@ -8,6 +8,7 @@ use crate::memtable::{Entry, Memtable};
 use crate::options::{KeyspaceOptions, Options};
 use crate::permits::Permits;
 use crate::pipeline::{Queue, Uploads};
+use crate::prefetch::prefetch;
 use crate::shared::Shared;
 use crate::signals::Signals;
 use crate::state::{CommitTimes, DbState, KeyspaceState};
@@ -169,6 +170,10 @@ struct Charged {
 
 /// How often a writer of a bucket starts over because somebody edited the manifest meanwhile.
 const CHARGE_ATTEMPTS: u32 = 20;
+/// A replay asks so many entries ahead for the memory of their keys and values.
+const AHEAD: usize = 8;
+/// Of a value, so many bytes: the processor asks for what follows by itself.
+const FIRST_BYTES: usize = 128;
 
 fn charge_folder(shared: &Arc<Shared>, first: &mut dyn FnMut() -> DbState) -> Result<Charged> {
     let env = &shared.env;
@@ -384,23 +389,24 @@ impl Memtables {
 
 impl Replay for Memtables {
     fn file(&mut self, file: u64, ops: &[(Commit, Op<'_>)]) {
-        let mut needs: BTreeMap<KeyspaceId, usize> = BTreeMap::new();
+        let mut needs: BTreeMap<KeyspaceId, (usize, u64)> = BTreeMap::new();
         for (commit, op) in ops.iter() {
             if self.wants(*commit, op) {
-                *needs.entry(op.keyspace).or_default() +=
-                    Memtable::entry_bytes(op.key.len(), op.value.len());
+                let (bytes, entries) = needs.entry(op.keyspace).or_default();
+                *bytes += Memtable::entry_bytes(op.key.len(), op.value.len());
+                *entries += 1;
             }
         }
         // A file goes into one memtable, so that memtables stay in commit order; within it the order
         // of insertion is free, and key order is quickest.
-        for (keyspace, bytes) in &needs {
+        for (keyspace, (bytes, entries)) in &needs {
             let memtables = self.filled.entry(*keyspace).or_default();
             if memtables
                 .last()
                 .is_none_or(|memtable| !memtable.fits(*bytes))
             {
                 let capacity = self.shared.options.memtable_limit().max(*bytes);
-                memtables.push(Arc::new(Memtable::new(capacity, file)));
+                memtables.push(Arc::new(Memtable::expecting(*entries, capacity, file)));
             }
         }
         // Sorted by the first bytes of the key where they differ, which is most of the time.
@@ -419,8 +425,19 @@ impl Replay for Memtables {
                 .cmp(&(b.0, b.1))
                 .then_with(|| whole(a.2).cmp(&whole(b.2)))
         });
-        for (_, _, at) in order {
-            let (commit, op) = &ops[at as usize];
+        let in_order = |n: usize| order.get(n).map(|(_, _, at)| &ops[*at as usize]);
+        for n in 0..order.len() {
+            // In key order each one lies elsewhere in the log.
+            if let Some(later) = in_order(n + 2 * AHEAD) {
+                prefetch(later);
+            }
+            if let Some((_, op)) = in_order(n + AHEAD) {
+                prefetch(op.key);
+                prefetch(op.value.get(..FIRST_BYTES).unwrap_or(op.value));
+            }
+            let Some((commit, op)) = in_order(n) else {
+                break;
+            };
             let entry = Entry {
                 key: op.key,
                 commit: *commit,

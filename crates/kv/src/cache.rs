@@ -241,6 +241,16 @@ impl BlockCache {
         )
     }
 
+    /// The blocks of data that are here.
+    #[cfg(test)]
+    pub(crate) fn blocks(&self) -> Vec<Arc<Block>> {
+        let block = |(_, cached)| match cached {
+            Cached::Block(block, _) => Some(block),
+            _ => None,
+        };
+        self.cache.iter().filter_map(block).collect()
+    }
+
     /// The tables that have blocks here.
     pub(crate) fn segments(&self) -> std::collections::BTreeSet<SegmentId> {
         self.cache.iter().map(|(key, _)| key.segment).collect()

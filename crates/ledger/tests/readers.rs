@@ -608,13 +608,19 @@ fn readers_open_and_follow_while_a_writer_never_stops() {
     let ledger = in_folder(folder.path(), Options::default());
     put(&ledger, 0);
     let ending = std::sync::atomic::AtomicBool::new(false);
+    // The writer goes on while a reader looks, but not so far that looking takes ever longer.
+    let seen_last = AtomicU64::new(0);
     std::thread::scope(|threads| {
         threads.spawn(|| {
             for n in 1.. {
-                put(&ledger, n);
-                if ending.load(Ordering::Relaxed) {
+                let ended = || ending.load(Ordering::Relaxed);
+                while n > seen_last.load(Ordering::Relaxed) + 40 && !ended() {
+                    std::thread::yield_now();
+                }
+                if ended() {
                     return;
                 }
+                put(&ledger, n);
             }
         });
         // Also when this thread panics.
@@ -628,6 +634,7 @@ fn readers_open_and_follow_while_a_writer_never_stops() {
                 assert!(seen.len() >= before, "{} after {before}", seen.len());
                 before = seen.len();
                 assert_eq!(seen, model(0..before as u64));
+                seen_last.store(before as u64, Ordering::Relaxed);
             }
         }
         drop(ending);

@@ -177,6 +177,12 @@ pub trait BlobReader: Send + Sync + Debug {
     /// Reads exactly `len` bytes at `offset`. Fails with [`Error::Corrupt`] when the blob is shorter.
     fn read(&self, offset: u64, len: usize, wait: Wait) -> Result<Bytes>;
 
+    /// As [`BlobReader::read`], into memory of the caller's, which holds anything after an error.
+    fn read_into(&self, offset: u64, bytes: &mut [u8], wait: Wait) -> Result<()> {
+        bytes.copy_from_slice(&self.read(offset, bytes.len(), wait)?);
+        Ok(())
+    }
+
     /// Starts a read and returns at once where the store allows it, so that several can be under
     /// way. The default does it before it returns.
     fn start_read(&self, offset: u64, len: usize) -> PendingRead {

@@ -374,32 +374,56 @@ struct LocalReader {
 
 impl BlobReader for LocalReader {
     fn read(&self, offset: u64, len: usize, wait: Wait) -> Result<Bytes> {
-        let name = || self.path.display().to_string();
-        if offset
-            .checked_add(len as u64)
-            .is_none_or(|end| end > self.size)
-        {
-            return Err(short_read(&name(), self.size, offset, len));
-        }
+        self.check_range(offset, len)?;
         let mut bytes = vec![0; len];
-        match wait {
-            Wait::Allowed => match self.file.read_exact_at(&mut bytes, offset) {
-                // A log that was trimmed since it was opened: what it lost were zeros.
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {}
-                read => read.map_err(|e| Error::io(name(), "read", &e))?,
-            },
-            Wait::Never => {
-                if !read_cached(&self.file, &mut bytes, offset) {
-                    return Err(Error::WouldBlock { name: name() });
-                }
-            }
-        }
+        self.read_into(offset, &mut bytes, wait)?;
         Ok(Bytes::from(bytes))
+    }
+
+    fn read_into(&self, offset: u64, bytes: &mut [u8], wait: Wait) -> Result<()> {
+        self.check_range(offset, bytes.len())?;
+        match wait {
+            Wait::Allowed => read_all(&self.file, bytes, offset)
+                .map_err(|e| Error::io(self.path.display().to_string(), "read", &e)),
+            Wait::Never if read_cached(&self.file, bytes, offset) => Ok(()),
+            Wait::Never => Err(Error::WouldBlock {
+                name: self.path.display().to_string(),
+            }),
+        }
     }
 
     fn size(&self) -> u64 {
         self.size
     }
+}
+
+impl LocalReader {
+    fn check_range(&self, offset: u64, len: usize) -> Result<()> {
+        match offset.checked_add(len as u64) {
+            Some(end) if end <= self.size => Ok(()),
+            _ => {
+                let name = self.path.display().to_string();
+                Err(short_read(&name, self.size, offset, len))
+            }
+        }
+    }
+}
+
+/// Fills `bytes`. A log may have been trimmed since it was opened: what it lost were zeros.
+fn read_all(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.read_at(&mut bytes[done..], offset + done as u64) {
+            Ok(0) => {
+                bytes[done..].fill(0);
+                break;
+            }
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Fills `bytes` from the page cache; false when some of them are not in it.

@@ -189,6 +189,12 @@ impl Found {
 }
 
 impl Block {
+    /// False when its bytes are a part of more that stays in memory with them.
+    #[cfg(test)]
+    pub(crate) fn holds_its_bytes_alone(&self) -> bool {
+        self.data.is_unique()
+    }
+
     /// Checks the shape of a block.
     pub(crate) fn parse(data: Bytes) -> Result<Self, &'static str> {
         let end = data

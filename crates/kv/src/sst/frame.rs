@@ -93,8 +93,30 @@ thread_local! {
     static UNZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
+/// What a frame holds.
+enum Held {
+    /// So many bytes as they are, from its start.
+    Stored(usize),
+    Unpacked(Bytes),
+}
+
 /// Checks a frame and gives the block's raw bytes.
 pub(crate) fn open(frame: Bytes) -> Result<Bytes, &'static str> {
+    Ok(match unpack(&frame)? {
+        Held::Stored(len) => frame.slice(..len),
+        Held::Unpacked(raw) => raw,
+    })
+}
+
+/// [`open`] for a frame that is a part of more bytes: what it gives does not keep those in memory.
+pub(crate) fn open_part(frame: &[u8]) -> Result<Bytes, &'static str> {
+    Ok(match unpack(frame)? {
+        Held::Stored(len) => Bytes::copy_from_slice(&frame[..len]),
+        Held::Unpacked(raw) => raw,
+    })
+}
+
+fn unpack(frame: &[u8]) -> Result<Held, &'static str> {
     let end = frame
         .len()
         .checked_sub(TRAILER)
@@ -107,7 +129,7 @@ pub(crate) fn open(frame: Bytes) -> Result<Bytes, &'static str> {
     let raw_len = raw_len as usize;
     let packed = &frame[..end];
     match frame[end] {
-        RAW if raw_len == end => Ok(frame.slice(..end)),
+        RAW if raw_len == end => Ok(Held::Stored(end)),
         RAW => Err("a stored block whose length does not match"),
         LZ4 => {
             if raw_len > end.saturating_mul(LZ4_EXPANSION).saturating_add(64) {
@@ -115,7 +137,7 @@ pub(crate) fn open(frame: Bytes) -> Result<Bytes, &'static str> {
             }
             let mut raw = vec![0; raw_len];
             match lz4_flex::block::decompress_into(packed, &mut raw) {
-                Ok(len) if len == raw_len => Ok(Bytes::from(raw)),
+                Ok(len) if len == raw_len => Ok(Held::Unpacked(Bytes::from(raw))),
                 _ => Err("a block that LZ4 cannot unpack"),
             }
         }
@@ -123,7 +145,8 @@ pub(crate) fn open(frame: Bytes) -> Result<Bytes, &'static str> {
             if raw_len > ZSTD_MAX_RAW || zstd_content_size(packed) != Some(raw_len as u64) {
                 return Err("a block whose length does not match");
             }
-            unzstd(packed, raw_len).ok_or("a block that zstd cannot unpack")
+            let raw = unzstd(packed, raw_len).ok_or("a block that zstd cannot unpack")?;
+            Ok(Held::Unpacked(raw))
         }
         _ => Err("a block with an unknown codec"),
     }
@@ -156,6 +179,7 @@ mod tests {
             for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
                 let mut out = Vec::new();
                 Sealer::new(compression).seal(&raw, &mut out);
+                prop_assert_eq!(&open_part(&out).unwrap()[..], &raw[..]);
                 prop_assert_eq!(&open(Bytes::from(out)).unwrap()[..], &raw[..]);
             }
         }

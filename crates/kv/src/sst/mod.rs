@@ -7,6 +7,7 @@
 //! - `pinned`: an index in memory, and a short cut through it
 //! - `slots`: which blocks of a table are in the cache, by their number
 //! - `ahead`: how a bucket's blocks are fetched before they are wanted
+//! - `nearby`: how a folder's blocks are read several at a time
 //! - `tail`: a table's index and filter
 //! - `writer`, `table`, `run`: writing one, reading one, walking over several
 //!
@@ -17,6 +18,7 @@ pub(crate) mod block;
 pub(crate) mod filter;
 pub(crate) mod format;
 pub(crate) mod frame;
+mod nearby;
 mod pinned;
 pub(crate) mod run;
 pub(crate) mod slots;

@@ -389,16 +389,22 @@ impl Table {
     pub(crate) fn read_block(&self, handle: Handle, wait: Wait) -> Result<Block> {
         let framed = self.reader()?.read(handle.at, handle.len, wait);
         let framed = framed.map_err(|error| self.explain(error.into()))?;
-        self.decode(handle, framed, wait)
+        self.decode(handle, frame::open(framed), wait)
     }
 
-    /// The block that was read. One that is damaged is read once more past a cache of the store, which
-    /// may have kept what was damaged on its way there.
-    pub(super) fn decode(&self, handle: Handle, framed: bytes::Bytes, wait: Wait) -> Result<Block> {
-        self.unpack(handle, framed).or_else(|damage| {
+    /// The block of a frame that was read and opened. One that is damaged is read once more past a
+    /// cache of the store, which may have kept what was damaged on its way there.
+    pub(super) fn decode(
+        &self,
+        handle: Handle,
+        opened: std::result::Result<bytes::Bytes, &'static str>,
+        wait: Wait,
+    ) -> Result<Block> {
+        self.parse(handle, opened).or_else(|damage| {
             let reader = self.reader_past(damage)?;
             let framed = reader.read(handle.at, handle.len, wait);
-            self.unpack(handle, framed.map_err(|error| self.explain(error.into()))?)
+            let framed = framed.map_err(|error| self.explain(error.into()))?;
+            self.parse(handle, frame::open(framed))
         })
     }
 
@@ -411,10 +417,13 @@ impl Table {
         }
     }
 
-    pub(super) fn unpack(&self, handle: Handle, framed: bytes::Bytes) -> Result<Block> {
+    pub(super) fn parse(
+        &self,
+        handle: Handle,
+        opened: std::result::Result<bytes::Bytes, &'static str>,
+    ) -> Result<Block> {
         let damaged = |what: &str| Error::corrupt(self.id.blob(), handle.at, what);
-        let raw = frame::open(framed).map_err(damaged)?;
-        let block = Block::parse(raw).map_err(damaged)?;
+        let block = opened.and_then(Block::parse).map_err(damaged)?;
         Ok(match self.meta.ingested {
             true => block.written_at(self.meta.max_commit),
             false => block,

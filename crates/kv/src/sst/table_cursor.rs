@@ -5,12 +5,15 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::sst::ahead::{Ahead, Direction};
 use crate::sst::block::{Block, BlockCursor};
+use crate::sst::frame;
+use crate::sst::nearby::Nearby;
 use crate::sst::table::{ReadState, Table};
 use crate::sst::writer::Handle;
 use crate::types::{Commit, Tag};
 use siltstone_storage::Wait;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
 /// A load that must succeed before the cursor stands somewhere again.
 #[derive(Debug, Clone, Copy)]
 enum Pending {
@@ -31,6 +34,8 @@ pub(crate) struct TableCursor {
     pending: Pending,
     /// In a bucket, from the first block that is not in the cache.
     ahead: Option<Box<Ahead>>,
+    /// In a folder, the last blocks that were read.
+    nearby: Nearby,
 }
 
 impl TableCursor {
@@ -45,6 +50,7 @@ impl TableCursor {
             data: BlockCursor::new(empty),
             pending: Pending::None,
             ahead: None,
+            nearby: Nearby::default(),
         }
     }
 
@@ -52,6 +58,7 @@ impl TableCursor {
     pub(crate) fn reset(&mut self, table: Arc<Table>) {
         if !Arc::ptr_eq(&self.table, &table) {
             self.ahead = None;
+            self.nearby.clear();
         }
         self.table = table;
         self.parts = None;
@@ -112,14 +119,18 @@ impl TableCursor {
         Ok(())
     }
 
-    /// The block from the store, and in a bucket some of its neighbours.
+    /// The block from the store, together with some of its neighbours.
     fn fetch(&mut self, handle: Handle, direction: Direction, wait: Wait) -> Result<Block> {
-        if !self.table.is_remote() {
-            return self.table.read_block(handle, wait);
+        let table = self.table.clone();
+        if table.is_remote() {
+            let framed = self.ahead()?.read(handle, direction, wait);
+            let framed = framed.map_err(|error| table.explain(error))?;
+            return table.decode(handle, frame::open_part(&framed), wait);
         }
-        let framed = self.ahead()?.read(handle, direction, wait);
-        let framed = framed.map_err(|error| self.table.explain(error))?;
-        self.table.decode(handle, framed, wait)
+        let (reader, end) = (&**table.reader()?, table.meta.index_at);
+        let framed = self.nearby.read(reader, handle, end, direction, wait);
+        let framed = framed.map_err(|error| table.explain(error))?;
+        table.decode(handle, frame::open_part(framed), wait)
     }
 
     /// In a bucket, starts to read the block that a seek to (`key`, `commit`) will want.

@@ -192,7 +192,7 @@ impl Table {
         let footer = read_footer(name, reader.size(), fetch)?;
         let read = |from: u64, to: u64| -> Result<bytes::Bytes> {
             let framed = fetch(from, (to - from) as usize)?;
-            frame::open(framed).map_err(|what| Error::corrupt(name, from, what))
+            frame::open_part(&framed).map_err(|what| Error::corrupt(name, from, what))
         };
         let parse = |at: u64, raw| Block::parse(raw).map_err(|what| Error::corrupt(name, at, what));
         let top = parse(footer.top_at, read(footer.top_at, footer.properties_at)?)?;
@@ -227,7 +227,7 @@ impl Table {
                 let mut parts = Vec::new();
                 for handle in self.handles(&top)? {
                     let framed = fetch(handle.at, handle.len)?;
-                    parts.push(Arc::new(self.unpack(handle, framed)?));
+                    parts.push(Arc::new(self.parse(handle, frame::open_part(&framed))?));
                 }
                 let index = PinnedIndex::new(parts);
                 Some(index.ok_or_else(|| self.damaged(self.meta.index_at))?)

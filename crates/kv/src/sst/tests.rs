@@ -270,3 +270,28 @@ fn the_short_cut_answers_for_most_keys() {
     let answered = (0..KEYS).filter(|n| table.has_short_cut(&(n * 2).to_be_bytes()));
     assert!(answered.count() as u64 > KEYS * 9 / 10);
 }
+
+/// A block that is stored as it is lies within what was read with it; were it kept as a part of that,
+/// one block in the cache would hold megabytes that nobody counts.
+#[test]
+fn a_block_that_a_walk_leaves_in_the_cache_holds_no_other_bytes() {
+    for blobs in [MemBlobs::new(), MemBlobs::bucket()] {
+        let noise = |n: u64| {
+            let next = |x: &u64| Some(x.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ x >> 29);
+            let numbers = std::iter::successors(Some(n + 1), next).skip(3).take(12);
+            numbers.flat_map(u64::to_le_bytes).collect()
+        };
+        written_with(&blobs, noise);
+        let (table, cache) = opened(&blobs, PLENTY);
+        assert!(table.meta.bytes > KEYS * 96, "its blocks are not compressed");
+        let state = Arc::new(ReadState::new(Wait::Allowed));
+        let mut cursor = TableCursor::new(Arc::new(table), state);
+        cursor.seek_first().unwrap();
+        while cursor.valid() {
+            cursor.next().unwrap();
+        }
+        drop(cursor);
+        assert!(cache.blocks().len() > 200);
+        assert!(cache.blocks().iter().all(|block| block.holds_its_bytes_alone()));
+    }
+}

@@ -374,8 +374,8 @@ impl Memtables {
         for memtable in &filled {
             memtable.complete();
         }
-        let limit = self.shared.options.memtable_limit();
-        (Arc::new(Memtable::new(limit, wal)), filled)
+        // Most of many keyspaces may never be written to: the first write brings the memory.
+        (Arc::new(Memtable::new(0, wal)), filled)
     }
 }
 

@@ -430,14 +430,16 @@ impl Core {
             let Some(core) = self.keyspaces.read().get(&id).cloned() else {
                 continue;
             };
-            if !core.view.load().active.fits(bytes) {
-                if !sealed {
+            let mut memtable = core.view.load().active.clone();
+            if !memtable.fits(bytes) {
+                // One that holds nothing is replaced, and needs no new log file.
+                if !sealed && memtable.wal().is_some() {
                     self.rotate_log(log, *time)?;
                     sealed = true;
                 }
                 self.seal(&core, bytes, log.number());
+                memtable = core.view.load().active.clone();
             }
-            let memtable = core.view.load().active.clone();
             memtable.reserve(bytes, log.number());
             targets.push((id, memtable, bytes));
         }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{simulated, small_keyspace, small_options};
 use siltstone_kv::{Commit, Durability, History, Keyspace, KeyspaceOptions, Kv, Options, Read};
-use siltstone_storage::{CallKind, FaultyBlobs, MemBlobs};
+use siltstone_storage::{Blobs, CallKind, FaultyBlobs, MemBlobs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -308,4 +308,28 @@ fn a_keyspace_in_which_nothing_happens_does_not_hold_what_others_replaced() {
     assert!(!db.kv.take_compact_signal());
     assert_eq!(idle.get(b"key").unwrap().unwrap(), b"there".as_slice());
     assert_eq!(busy.get(b"key").unwrap().unwrap(), b"39".as_slice());
+}
+
+/// Memory for writes comes with the first one: a keyspace that is only read has none. That costs no
+/// new log file.
+#[test]
+fn the_first_writes_to_many_keyspaces_stand_in_one_log_file() {
+    let db = Db::open(16, small_options());
+    let logs = || db.mem.list("wal/").unwrap().len();
+    for (n, keyspace) in db.keyspaces.iter().enumerate() {
+        assert_eq!(keyspace.get(b"key").unwrap(), None);
+        keyspace.put(b"key", n.to_string().as_bytes()).unwrap();
+        assert_eq!(logs(), 1, "after keyspace {n}");
+        assert_eq!(db.sealed(), 0);
+    }
+    // Larger than all that memory for writes may take at a time.
+    let huge = vec![7; 1 << 20];
+    let fresh = db.kv.create_keyspace("huge", small_keyspace()).unwrap();
+    fresh.put(b"key", &huge).unwrap();
+    assert_eq!(logs(), 1);
+    for (n, keyspace) in db.keyspaces.iter().enumerate() {
+        let found = keyspace.get(b"key").unwrap().unwrap();
+        assert_eq!(&found[..], n.to_string().as_bytes());
+    }
+    assert_eq!(&fresh.get(b"key").unwrap().unwrap()[..], &huge[..]);
 }

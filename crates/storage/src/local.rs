@@ -76,10 +76,15 @@ impl LocalBlobs {
     /// [`Error::Io`] when a folder cannot be read or a file not removed.
     pub fn remove_leftovers(&self) -> Result<usize> {
         let mut found = Vec::new();
-        self.walk(&self.root, &mut |path, _| {
-            if path.to_string_lossy().ends_with(PART) {
-                found.push(path.to_path_buf());
+        self.walk(&self.root, &mut |entry| {
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .ends_with(PART.as_bytes())
+            {
+                found.push(entry.path());
             }
+            Ok(())
         })?;
         let mut removed = 0;
         for path in &found {
@@ -168,23 +173,29 @@ impl LocalBlobs {
         Ok(part)
     }
 
-    fn walk(&self, dir: &Path, visit: &mut dyn FnMut(&Path, u64)) -> Result<()> {
+    /// Shows every file below `dir`. Asks the system for no more than their names: a folder of many
+    /// tables is walked at every open.
+    fn walk(
+        &self,
+        dir: &Path,
+        visit: &mut dyn FnMut(&fs::DirEntry) -> io::Result<()>,
+    ) -> Result<()> {
+        let failed = |e: &io::Error| self.error(dir, "list", e);
         let entries = match fs::read_dir(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|e| self.error(dir, "list", &e))?,
+            other => other.map_err(|e| failed(&e))?,
         };
         for entry in entries {
-            let entry = entry.map_err(|e| self.error(dir, "list", &e))?;
-            let path = entry.path();
-            let meta = match entry.metadata() {
-                // Deleted since the listing began.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                other => other.map_err(|e| self.error(&path, "list", &e))?,
-            };
-            if meta.is_dir() {
-                self.walk(&path, visit)?;
-            } else {
-                visit(&path, meta.len());
+            let entry = entry.map_err(|e| failed(&e))?;
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => self.walk(&entry.path(), visit)?,
+                // What was deleted since the listing began is not there.
+                Ok(_) => match visit(&entry) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&e)),
+                    _ => {}
+                },
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(failed(&e)),
             }
         }
         Ok(())
@@ -314,17 +325,16 @@ impl Blobs for LocalBlobs {
             None => self.root.clone(),
         };
         let mut found = Vec::new();
-        self.walk(&dir, &mut |path, size| {
-            let Ok(relative) = path.strip_prefix(&self.root) else {
-                return;
-            };
-            let name = relative.to_string_lossy();
-            if name.starts_with(prefix) && !name.ends_with(PART) {
-                found.push(BlobMeta {
-                    name: name.into_owned(),
-                    size,
-                });
+        self.walk(&dir, &mut |entry| {
+            let path = entry.path();
+            let relative = path.strip_prefix(&self.root);
+            let name = relative.map(Path::to_string_lossy).unwrap_or_default();
+            if !name.is_empty() && name.starts_with(prefix) && !name.ends_with(PART) {
+                let size = entry.metadata()?.len();
+                let name = name.into_owned();
+                found.push(BlobMeta { name, size });
             }
+            Ok(())
         })?;
         found.sort();
         Ok(found)

@@ -283,7 +283,10 @@ fn a_block_that_a_walk_leaves_in_the_cache_holds_no_other_bytes() {
         };
         written_with(&blobs, noise);
         let (table, cache) = opened(&blobs, PLENTY);
-        assert!(table.meta.bytes > KEYS * 96, "its blocks are not compressed");
+        assert!(
+            table.meta.bytes > KEYS * 96,
+            "its blocks are not compressed"
+        );
         let state = Arc::new(ReadState::new(Wait::Allowed));
         let mut cursor = TableCursor::new(Arc::new(table), state);
         cursor.seek_first().unwrap();
@@ -292,6 +295,11 @@ fn a_block_that_a_walk_leaves_in_the_cache_holds_no_other_bytes() {
         }
         drop(cursor);
         assert!(cache.blocks().len() > 200);
-        assert!(cache.blocks().iter().all(|block| block.holds_its_bytes_alone()));
+        assert!(
+            cache
+                .blocks()
+                .iter()
+                .all(|block| block.holds_its_bytes_alone())
+        );
     }
 }

@@ -25,6 +25,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    siltstone::return_freed_memory();
     let cli = args::Cli::parse();
     let mut session = Session::new(cli.global);
     let done = commands::run(cli.command, &mut session).and_then(|()| session.out.flush());

@@ -28,12 +28,13 @@
 //! - [`blocking::Database::ledgers`]: local-first ledgers of content-addressed, encrypted documents
 //! - [`Options::disk_cache`]: a folder on a local disk that keeps what was read from a bucket; in builds
 //!   with the feature `disk-cache`
+//! - [`return_freed_memory`]: for programs that do little else, so that memory stays near the budget
 //! - [`Database::changes`]: every commit with what it wrote, as it happens
 //!
 //! [`Database`] is for asynchronous programs (Tokio), [`blocking::Database`] for all others; both
 //! are the same database underneath. A read that finds its bytes in memory or in the page cache
 //! never leaves the calling thread.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod backups;
 pub mod blocking;
@@ -45,6 +46,7 @@ mod keyspace;
 pub mod ledgers;
 pub mod lists;
 mod location;
+mod process;
 mod reader;
 mod scan;
 mod stored;
@@ -60,6 +62,7 @@ pub use error::{Error, Result};
 pub use ingest::Ingest;
 pub use keyspace::{Keyspace, Snapshot};
 pub use location::Location;
+pub use process::return_freed_memory;
 pub use reader::Reader;
 pub use scan::Scan;
 pub use siltstone_kv::{

@@ -151,8 +151,7 @@ impl Ahead {
     }
 
     fn span(&self, handle: Handle) -> Result<(u64, u64)> {
-        let to = handle.at.checked_add(handle.len as u64);
-        match to.filter(|to| *to <= self.end) {
+        match handle.end_within(self.end) {
             Some(to) => Ok((handle.at, to)),
             None => {
                 let what = "an index that points behind the blocks";

@@ -30,7 +30,7 @@ impl Nearby {
         self.next_len = 0;
     }
 
-    /// The framed bytes of the block at `handle`, in a table whose blocks end at `end`.
+    /// The framed bytes of the block at `handle`, which ends at `end` or before, where all blocks end.
     pub(crate) fn read(
         &mut self,
         reader: &dyn BlobReader,
@@ -39,7 +39,7 @@ impl Nearby {
         direction: Direction,
         wait: Wait,
     ) -> Result<&[u8]> {
-        let (from, to) = (handle.at, handle.at.saturating_add(handle.len as u64));
+        let (from, to) = (handle.at, handle.at + handle.len as u64);
         let held = self.start..=self.start + self.bytes.len() as u64;
         if !(held.contains(&from) && held.contains(&to)) {
             let goes_on = match direction {

@@ -120,14 +120,25 @@ impl TableCursor {
     }
 
     /// The block from the store, together with some of its neighbours.
-    fn fetch(&mut self, handle: Handle, direction: Direction, wait: Wait) -> Result<Block> {
+    pub(super) fn fetch(
+        &mut self,
+        handle: Handle,
+        direction: Direction,
+        wait: Wait,
+    ) -> Result<Block> {
         let table = self.table.clone();
         if table.is_remote() {
             let framed = self.ahead()?.read(handle, direction, wait);
             let framed = framed.map_err(|error| table.explain(error))?;
             return table.decode(handle, frame::open_part(&framed), wait);
         }
-        let (reader, end) = (&**table.reader()?, table.meta.index_at);
+        let reader = &**table.reader()?;
+        let end = table.meta.index_at.min(reader.size());
+        // Before memory is taken for it: an index may say anything.
+        if handle.end_within(end).is_none() {
+            let what = "an index that points behind the blocks";
+            return Err(Error::corrupt(table.id.blob(), end, what));
+        }
         let framed = self.nearby.read(reader, handle, end, direction, wait);
         let framed = framed.map_err(|error| table.explain(error))?;
         table.decode(handle, frame::open_part(framed), wait)

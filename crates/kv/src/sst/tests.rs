@@ -6,11 +6,12 @@ use crate::cache::BlockCache;
 use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
+use crate::sst::ahead::Direction;
 use crate::sst::filter;
 use crate::sst::format::{FOOTER, Footer};
 use crate::sst::table::{Lookup, ReadState, Table};
 use crate::sst::table_cursor::TableCursor;
-use crate::sst::writer::{TableSpec, TableWriter};
+use crate::sst::writer::{Handle, TableSpec, TableWriter};
 use crate::types::{Commit, KeyspaceId, SegmentId, Tag};
 use proptest::prelude::*;
 use siltstone_storage::{Blobs, MemBlobs, Timestamp, Wait};
@@ -269,6 +270,31 @@ fn the_short_cut_answers_for_most_keys() {
     let (table, _) = larger_than_its_cache();
     let answered = (0..KEYS).filter(|n| table.has_short_cut(&(n * 2).to_be_bytes()));
     assert!(answered.count() as u64 > KEYS * 9 / 10);
+}
+
+#[test]
+fn a_handle_that_points_behind_the_blocks_takes_no_memory() {
+    for blobs in [MemBlobs::new(), MemBlobs::bucket()] {
+        written(&blobs);
+        let (table, _) = opened(&blobs, PLENTY);
+        let end = table.meta.index_at;
+        let mut cursor = TableCursor::new(Arc::new(table), Arc::new(ReadState::new(Wait::Allowed)));
+        for (at, len) in [
+            (0, usize::MAX),
+            (u64::MAX, 1),
+            (end, 1),
+            (0, end as usize + 1),
+            (end - 1, 1 << 45),
+        ] {
+            for direction in [Direction::Forward, Direction::Backward] {
+                let read = cursor.fetch(Handle { at, len }, direction, Wait::Allowed);
+                let message = read.unwrap_err().to_string();
+                assert!(message.contains("points behind the blocks"), "{message}");
+            }
+        }
+        cursor.seek_first().unwrap();
+        assert!(cursor.valid());
+    }
 }
 
 /// A block that is stored as it is lies within what was read with it; were it kept as a part of that,

@@ -62,6 +62,12 @@ impl Handle {
             len: varint::get_len(bytes, &mut at)?,
         })
     }
+
+    /// Where it ends; `None` when that is behind `limit`.
+    pub(crate) fn end_within(self, limit: u64) -> Option<u64> {
+        let end = self.at.checked_add(self.len as u64);
+        end.filter(|end| *end <= limit)
+    }
 }
 
 /// What a table is about, known before its first entry.

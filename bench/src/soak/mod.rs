@@ -74,7 +74,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let dir = options.dir.join(format!("soak-{}", std::process::id()));
     std::fs::create_dir_all(&dir)
         .map_err(|source| Error::io(format!("create {}", dir.display()), source))?;
-    siltstone::return_freed_memory();
+    if !siltstone::return_freed_memory() {
+        eprintln!("the allocator keeps freed memory as it likes: it is not glibc's");
+    }
     limit_memory(options.limit_mib << 20)?;
     let result = soak(options, &dir);
     let removed = std::fs::remove_dir_all(&dir);

@@ -3,7 +3,7 @@
 use crate::check::Checked;
 use crate::world::{DIVISOR, LEVELS, WINDOW, World};
 use siltstone_kv::{Background, Durability, Error, History, KeyspaceOptions, Kv, Options};
-use siltstone_storage::{Env, Error as StorageError, FaultPlan, FaultyBlobs, Injected};
+use siltstone_storage::{Env, Error as StorageError, FaultPlan, FaultyBlobs, FolderLock, Injected};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,12 @@ impl World {
             block_bytes: 512,
             ..KeyspaceOptions::default()
         };
-        Kv::open(env, options(), keyspace, None)
+        // A writer with the lock raises its epoch later: not in open, but before it writes.
+        let lock = match &self.folder {
+            Some(folder) if self.rng.bool() => Some(FolderLock::take(folder.path())?),
+            _ => None,
+        };
+        Kv::open(env, options(), keyspace, lock)
     }
 
     pub(crate) fn plan_fault(&mut self, within: u64) {

@@ -17,6 +17,7 @@ use siltstone_storage::{Clock, Env, FaultPlan, FaultyBlobs, ManualClock, MemBlob
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// The history policy of the default keyspace.
 pub(crate) const WINDOW: u64 = 30;
@@ -38,6 +39,8 @@ pub(crate) struct Held {
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) bucket: bool,
+    /// Holds the lock file, which is a real one. Only a folder has one.
+    pub(crate) folder: Option<TempDir>,
     pub(crate) mem: MemBlobs,
     pub(crate) store: FaultyBlobs,
     pub(crate) clock: Arc<ManualClock>,
@@ -84,6 +87,7 @@ impl World {
             latest: clock.now(),
             rng,
             bucket,
+            folder: (!bucket).then(|| tempfile::tempdir().expect("a temporary folder")),
             mem,
             store,
             clock,

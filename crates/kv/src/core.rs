@@ -42,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) manifest: ManifestStore<DbState>,
     pub(crate) bucket: bool,
     pub(crate) charge: ChargeProof,
+    /// Open left it to background work to remove what dead writers left.
+    pub(crate) untidy: AtomicBool,
     pub(crate) keyspaces: RwLock<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>>,
     pub(crate) tables: Mutex<Tables>,
     pub(crate) segment_pins: Arc<Mutex<Pins>>,

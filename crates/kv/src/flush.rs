@@ -220,6 +220,7 @@ impl Core {
 
     /// Waits until everything in the memtables is visible, and in the log as far as it must be.
     fn ready_to_flush(&self, group: &[Sealed]) -> Result<LogEnds> {
+        self.prove_charge()?;
         for sealed in group {
             self.await_writes(&sealed.memtable)?;
         }

@@ -102,12 +102,12 @@ impl Core {
         let epoch = self.manifest.epoch();
         let mut swept = 0;
         let blobs = &self.shared.env.blobs;
-        for blob in blobs.list("sst/")?.into_iter().chain(blobs.list("blob/")?) {
-            let Some(id) = SegmentId::of_blob(&blob.name) else {
+        for name in blobs.names("sst/")?.iter().chain(&blobs.names("blob/")?) {
+            let Some(id) = SegmentId::of_blob(name) else {
                 continue;
             };
             if id.epoch() < epoch && !known.contains(&id) {
-                blobs.delete(&blob.name)?;
+                blobs.delete(name)?;
                 swept += 1;
             }
         }

@@ -5,7 +5,7 @@ use crate::compaction::offer::Offers;
 use crate::core::{Core, Memory};
 use crate::error::{Error, Result};
 use crate::memtable::{Entry, Memtable};
-use crate::options::{KeyspaceOptions, Options};
+use crate::options::{Background, KeyspaceOptions, Options};
 use crate::permits::Permits;
 use crate::pipeline::{Queue, Uploads};
 use crate::prefetch::prefetch;
@@ -40,7 +40,8 @@ pub struct OpenStats {
     pub replayed_commits: u64,
     /// Bytes at the end of the log that a crash cut off.
     pub torn_bytes: u64,
-    /// Tables of dead writers that were removed.
+    /// Tables of dead writers that were removed before it returned. In a folder whose lock was handed
+    /// over, and with threads in a bucket, background work removes them afterwards.
     pub swept_tables: usize,
 }
 
@@ -65,10 +66,10 @@ impl Core {
             manifest,
             mut replayed,
             recovered,
-            proof,
+            owed,
         } = match bucket {
             true => charge_bucket(&shared, &mut first)?,
-            false => charge_folder(&shared, &mut first)?,
+            false => charge_folder(&shared, lock.is_some(), &mut first)?,
         };
         let current = manifest.current();
         let fence = recovered.next_file.wrapping_sub(1);
@@ -93,11 +94,16 @@ impl Core {
         let segment_pins = Arc::new(Mutex::new(Pins::default()));
         let mut tables = Tables::new(env.blobs.clone(), shared.cache.clone());
         let times = std::mem::take(&mut replayed.times);
+        let mut segments: BTreeMap<KeyspaceId, Vec<_>> = BTreeMap::new();
+        for segment in current.state.tables() {
+            let of_keyspace = segments.entry(segment.meta.keyspace).or_default();
+            of_keyspace.push(segment);
+        }
         let mut keyspaces = BTreeMap::new();
         for keyspace in &current.state.keyspaces {
             let (_, pin) = SegmentPin::of_current(&segment_pins, &signals, || current.clone());
             let memtables = replayed.take(keyspace.id, log.number());
-            let runs = tables.runs(&current.state, keyspace.id);
+            let runs = tables.runs_of(segments.remove(&keyspace.id).unwrap_or_default());
             let view = View::new(
                 keyspace,
                 &current.state.hidden,
@@ -109,10 +115,16 @@ impl Core {
             keyspaces.insert(keyspace.id, Arc::new(new_core(keyspace, view)));
         }
         shared.publish(recovered.last);
+        // In a bucket each look is a request, which a thread can make; in a folder there are syncs.
+        let lazy = match bucket {
+            true => shared.options.background == Background::Threads,
+            false => lock.is_some(),
+        };
         let core = Arc::new(Self {
             compactions: Permits::new(shared.options.max_compactions),
             uploads: Mutex::new(Uploads::new(shared.options.log_interval)),
-            charge: ChargeProof::new(current.number, proof),
+            charge: ChargeProof::new(owed),
+            untidy: AtomicBool::new(lazy),
             shared,
             manifest,
             bucket,
@@ -139,8 +151,7 @@ impl Core {
         if recovered.gave_up {
             core.leave_log_behind(recovered.last)?;
         }
-        if !(bucket && core.threaded()) {
-            // Elsewhere a thread does it, while the caller goes on: each look is a request.
+        if !lazy {
             core.prove_charge()?;
             stats.swept_tables = core.tidy_after_dead_writers()?;
         }
@@ -164,8 +175,7 @@ struct Charged {
     manifest: ManifestStore<DbState>,
     replayed: Memtables,
     recovered: Recovered,
-    /// A listing under way that is to prove that it is in charge.
-    proof: Option<PendingList>,
+    owed: Option<Owed>,
 }
 
 /// How often a writer of a bucket starts over because somebody edited the manifest meanwhile.
@@ -175,9 +185,18 @@ const AHEAD: usize = 8;
 /// Of a value, so many bytes: the processor asks for what follows by itself.
 const FIRST_BYTES: usize = 128;
 
-fn charge_folder(shared: &Arc<Shared>, first: &mut dyn FnMut() -> DbState) -> Result<Charged> {
+/// Takes charge of a folder. Where its lock is held there is no other writer to be kept off, and the
+/// manifest that raises the epoch is owed: it takes two syncs, which open need not wait for.
+fn charge_folder(
+    shared: &Arc<Shared>,
+    locked: bool,
+    first: &mut dyn FnMut() -> DbState,
+) -> Result<Charged> {
     let env = &shared.env;
-    let manifest = ManifestStore::open(env.clone(), Role::Writer, first)?;
+    let manifest = match locked {
+        true => ManifestStore::open_alone(env.clone(), first)?,
+        false => ManifestStore::open(env.clone(), Role::Writer, first)?,
+    };
     let state = &manifest.current().state;
     let mut replayed = Memtables::new(shared, state);
     let recovery = shared.options.wal_recovery;
@@ -186,11 +205,12 @@ fn charge_folder(shared: &Arc<Shared>, first: &mut dyn FnMut() -> DbState) -> Re
     for file in &recovered.files {
         env.blobs.sync(&blob_name(*file))?;
     }
+    let owed = manifest.owes_charge().then_some(Owed::Manifest);
     Ok(Charged {
         manifest,
         replayed,
         recovered,
-        proof: None,
+        owed,
     })
 }
 
@@ -235,12 +255,12 @@ fn charge_bucket(shared: &Arc<Shared>, first: &mut dyn FnMut() -> DbState) -> Re
                 Some(fenced) => fenced?,
                 None => fence(env, epoch, &recovered)?,
             };
-            let proof = Some(manifest.start_proof());
+            let (number, listing) = (manifest.current().number, manifest.start_proof());
             return Ok(Charged {
                 manifest,
                 replayed,
                 recovered,
-                proof,
+                owed: Some(Owed::Proof { number, listing }),
             });
         }
     }
@@ -279,28 +299,35 @@ fn fence(env: &Env, epoch: u64, recovered: &Recovered) -> Result<u64> {
     }
 }
 
-/// The proof that this writer was in charge when it opened, which a bucket gives a request later.
+/// What is missing, when a database is open, for its writer to be in charge without doubt.
+#[derive(Debug)]
+pub(crate) enum Owed {
+    /// In a bucket: the look at a listing under way, which shows whether manifest `number` put it in
+    /// charge.
+    Proof { number: u64, listing: PendingList },
+    /// In a folder: the manifest that raises the epoch.
+    Manifest,
+}
+
+/// Whether this writer is in charge without doubt.
 #[derive(Debug)]
 pub(crate) struct ChargeProof {
-    /// The manifest that put it in charge.
-    number: u64,
     proved: AtomicBool,
-    listing: Mutex<Option<PendingList>>,
+    owed: Mutex<Option<Owed>>,
 }
 
 impl ChargeProof {
-    fn new(number: u64, listing: Option<PendingList>) -> Self {
+    fn new(owed: Option<Owed>) -> Self {
         Self {
-            number,
-            proved: AtomicBool::new(listing.is_none()),
-            listing: Mutex::new(listing),
+            proved: AtomicBool::new(owed.is_none()),
+            owed: Mutex::new(owed),
         }
     }
 }
 
 impl Core {
-    /// Waits for the proof that this writer was in charge when it opened. Nothing is written and
-    /// nothing deleted before: its epoch, and so the names of its files, may be another's.
+    /// Waits until this writer is in charge without doubt. Nothing is written before: its epoch, and
+    /// so the names of its files, may be another's, or the next one's after a crash.
     ///
     /// # Errors
     /// The writer is fenced, or the store could not say; then writes are stopped.
@@ -314,15 +341,18 @@ impl Core {
 
     #[cold]
     fn wait_for_proof(&self) -> Result<()> {
-        let mut listing = self.charge.listing.lock();
-        let Some(listed) = listing.take() else {
-            // Somebody waited while this thread waited for the lock.
-            return match self.charge.proved.load(Ordering::Acquire) {
-                true => Ok(()),
-                false => self.shared.check_writable(),
-            };
+        let mut owed = self.charge.owed.lock();
+        let proved = match owed.take() {
+            Some(Owed::Proof { number, listing }) => self.manifest.prove(number, listing),
+            Some(Owed::Manifest) => self.raise_epoch(),
+            // Somebody did it while this thread waited for the lock.
+            None => {
+                return match self.charge.proved.load(Ordering::Acquire) {
+                    true => Ok(()),
+                    false => self.shared.check_writable(),
+                };
+            }
         };
-        let proved = self.manifest.prove(self.charge.number, listed);
         match proved.map_err(Error::from) {
             Ok(()) => {
                 self.charge.proved.store(true, Ordering::Release);
@@ -335,8 +365,36 @@ impl Core {
         }
     }
 
+    /// Writes the manifest that raises the epoch. A worker of the writer before this one may have
+    /// finished a job since the manifest was read: then its tables are shown.
+    fn raise_epoch(&self) -> siltstone_storage::Result<()> {
+        let version = |core: &Self| core.manifest.current().state.tables.version();
+        let opened_with = version(self);
+        self.manifest.take_charge()?;
+        if version(self) != opened_with {
+            let keyspaces: Vec<_> = self.keyspaces.read().values().cloned().collect();
+            for keyspace in &keyspaces {
+                self.install_quietly(keyspace, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what open left to background work. A failure is left to the next open.
+    pub(crate) fn finish_opening(&self) {
+        if !self.untidy.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let tidied = self
+            .prove_charge()
+            .and_then(|()| self.tidy_after_dead_writers());
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "what writers before this one left will be removed by the next");
+        }
+    }
+
     /// Removes what writers before this one left behind. Answers how many tables that were.
-    pub(crate) fn tidy_after_dead_writers(&self) -> Result<usize> {
+    fn tidy_after_dead_writers(&self) -> Result<usize> {
         let swept = self.sweep_orphans()?;
         self.delete_log_below(self.manifest.current().state.wal_floor);
         self.manifest.sweep(&[])?;

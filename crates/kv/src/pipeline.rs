@@ -398,6 +398,9 @@ impl Core {
     /// Makes the log's first file while the caller of open goes on. A failure is told to the first
     /// write.
     pub(crate) fn start_log_file(&self) {
+        if self.prove_charge().is_err() {
+            return;
+        }
         let mut log = self.log.lock();
         if self.shared.check_writable().is_ok()
             && let Err(error) = log.start_file()

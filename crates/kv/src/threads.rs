@@ -52,15 +52,7 @@ pub(crate) fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
 }
 
 fn compact_forever(core: &Core) {
-    if core.bucket {
-        // Opening left it to this thread.
-        let tidied = core
-            .prove_charge()
-            .and_then(|()| core.tidy_after_dead_writers());
-        if let Err(error) = tidied {
-            tracing::warn!(%error, "what writers before this one left will be removed by the next");
-        }
-    }
+    core.finish_opening();
     let mut patience = None;
     let mut seen = core.shared.visible();
     loop {
@@ -113,6 +105,7 @@ impl Core {
     /// Flushes, compacts, deletes; true when there was something to do.
     pub(crate) fn work(&self) -> Result<bool> {
         self.shared.check_writable()?;
+        self.finish_opening();
         let flushed = self.flush_sealed()?;
         let compacted = self.compact_next(Mood::Busy)?;
         self.collect_garbage();

@@ -11,13 +11,14 @@ use crate::options::KeyspaceOptions;
 use crate::range_delete::{RangeDelete, RangeTree};
 use crate::readable::YoungFrom;
 use crate::signals::Signals;
+use crate::sst::format::TableMeta;
 use crate::sst::run::{Run, RunCursor};
 use crate::sst::table::{ReadState, Table};
 use crate::state::{DbState, KeyspaceState};
 use crate::types::{Commit, KeyspaceId, SegmentId};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use siltstone_storage::{Blobs, Numbered, Pins, Timestamp};
+use siltstone_storage::{Blobs, Numbered, Pins, Segment, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -324,12 +325,18 @@ impl Tables {
 
     /// The runs of a keyspace as `state` lists them.
     pub(crate) fn runs(&mut self, state: &DbState, keyspace: KeyspaceId) -> Arc<[Run]> {
+        let all = state.tables();
+        self.runs_of(all.filter(|segment| segment.meta.keyspace == keyspace))
+    }
+
+    /// The runs of one keyspace, of which these are the tables.
+    pub(crate) fn runs_of<'a>(
+        &mut self,
+        segments: impl IntoIterator<Item = &'a Segment<SegmentId, TableMeta>>,
+    ) -> Arc<[Run]> {
         let mut levels: BTreeMap<u8, Vec<Arc<Table>>> = BTreeMap::new();
         let mut runs = Vec::new();
-        for segment in state.tables() {
-            if segment.meta.keyspace != keyspace {
-                continue;
-            }
+        for segment in segments {
             let known = self
                 .open
                 .get(&segment.id)

@@ -6,7 +6,8 @@ mod common;
 
 use common::{Db, Model, assert_no_orphan, retained, simulated, small_keyspace, small_options};
 use siltstone_kv::{
-    CompactWorker, Error, History, KeyRange, KeyspaceOptions, Kv, MergeOperator, Options, Worked,
+    CompactWorker, Error, History, KeyRange, KeyspaceOptions, Kv, MergeOperator, Options, Source,
+    Worked,
 };
 use siltstone_storage::{Clock, FaultPlan, FaultyBlobs, ManualClock, MemBlobs};
 use std::ops::Bound;
@@ -325,6 +326,46 @@ fn wherever_a_worker_dies_the_writer_goes_on() {
         assert_eq!(totals.worker_compactions + totals.compactions, 1);
         check(db, &model);
     }
+}
+
+/// A writer that holds the lock of its folder opens at any call of a worker, and takes charge with its
+/// first write, when the worker is done.
+#[test]
+fn what_a_worker_publishes_before_a_new_writer_takes_charge_counts() {
+    let calls = calls_of_a_job();
+    let mut published = 0;
+    for at in 1..=calls {
+        let (db, mut model, helper) = offered();
+        db.kv.sync().unwrap();
+        db.store.crash();
+        let (mem, next) = (db.mem.clone(), Arc::new(std::sync::Mutex::new(None)));
+        let (inner, count) = (next.clone(), std::sync::atomic::AtomicU64::new(0));
+        helper.store.on_call(Box::new(move |_| {
+            if count.fetch_add(1, Ordering::Relaxed) + 1 == at {
+                let keyspace = KeyspaceOptions::default();
+                *inner.lock().unwrap() = Some(Db::locked(mem.clone(), options(), keyspace));
+            }
+        }));
+        helper.compacts();
+        helper.store.clear_hook();
+        let new = next.lock().unwrap().take().unwrap();
+        model.check(&new.default(), model.head());
+        let before = new.live();
+        new.commit(&mut model, &[("key5", Some("of the new writer"))]);
+        published += u32::from(new.live() != before);
+        assert_eq!(jobs(&new.kv), 0);
+        for n in 3..10 {
+            let (found, stats) = new.get_with_stats(&format!("key{n}"));
+            if let (Some(_), Source::Table(id)) = (found, stats.source) {
+                assert!(
+                    new.live().contains(&id),
+                    "call {at}: read from a replaced table"
+                );
+            }
+        }
+        check(new, &model);
+    }
+    assert!(published > 3, "{published} of {calls}");
 }
 
 #[test]

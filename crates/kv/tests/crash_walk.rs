@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Model, assert_no_orphan, simulated, small_keyspace, small_options};
+use common::{Model, assert_no_orphan, folder_lock, simulated, small_keyspace, small_options};
 use siltstone_kv::{
     Background, Batch, CompactOptions, CompactOrder, Durability, KeyspaceOptions, Kv, Options,
     Read, ScanOptions,
@@ -245,33 +245,65 @@ const WALKS: &[Walk] = &[
     },
 ];
 
-fn open(mem: &MemBlobs, plan: FaultPlan, seed: u64) -> (siltstone_kv::Result<Kv>, FaultyBlobs) {
-    let (env, _, store) = simulated(mem, seed);
-    store.set_plan(plan);
-    (Kv::open(env, options(), small_keyspace(), None), store)
+/// Where the database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Folder,
+    /// The writer holds its lock, and raises the epoch with its first edit or write only.
+    LockedFolder,
+    Bucket,
+}
+
+const PLACES: [Place; 3] = [Place::Folder, Place::LockedFolder, Place::Bucket];
+
+impl Place {
+    fn store(self) -> MemBlobs {
+        match self {
+            Self::Folder | Self::LockedFolder => MemBlobs::new(),
+            Self::Bucket => MemBlobs::bucket(),
+        }
+    }
+
+    fn open(
+        self,
+        mem: &MemBlobs,
+        plan: FaultPlan,
+        seed: u64,
+    ) -> (siltstone_kv::Result<Kv>, FaultyBlobs) {
+        let (env, _, store) = simulated(mem, seed);
+        store.set_plan(plan);
+        let lock = (self == Self::LockedFolder).then(folder_lock);
+        (Kv::open(env, options(), small_keyspace(), lock), store)
+    }
 }
 
 /// The world before the operation, in which nothing goes wrong.
-fn prepare(walk: &Walk, bucket: bool) -> (World, MemBlobs, FaultyBlobs) {
-    let mem = if bucket {
-        MemBlobs::bucket()
-    } else {
-        MemBlobs::new()
-    };
-    let (kv, store) = open(&mem, FaultPlan::default(), 1);
+fn prepare(walk: &Walk, place: Place) -> (World, MemBlobs, FaultyBlobs) {
+    let mem = place.store();
+    let (kv, store) = place.open(&mem, FaultPlan::default(), 1);
     let mut world = World {
         kv: kv.unwrap(),
         issued: Issued::default(),
     };
     (walk.before)(&mut world).unwrap();
+    if place != Place::LockedFolder {
+        return (world, mem, store);
+    }
+    // The process dies, and the next one has not raised the epoch yet when the operation begins.
+    world.kv.sync().unwrap();
+    world.issued.durable = world.issued.main.head();
+    store.crash();
+    let mem = mem.after_crash(|_| 0);
+    let (kv, store) = place.open(&mem, FaultPlan::default(), 8);
+    std::mem::forget(std::mem::replace(&mut world.kv, kv.unwrap()));
     (world, mem, store)
 }
 
 /// Opens what a crash left, compares it with what was issued, and opens once more.
-fn check_recovery(context: &str, mem: &MemBlobs, issued: &Issued) {
+fn check_recovery(context: &str, place: Place, mem: &MemBlobs, issued: &Issued) {
     let mut seen = None;
     for seed in [2, 3] {
-        let (kv, _) = open(mem, FaultPlan::default(), seed);
+        let (kv, _) = place.open(mem, FaultPlan::default(), seed);
         let kv = kv.unwrap_or_else(|error| panic!("{context}, open {seed}: {error}"));
         let head = kv.head().0;
         assert!(
@@ -297,7 +329,7 @@ fn check_recovery(context: &str, mem: &MemBlobs, issued: &Issued) {
         kv.work().unwrap();
         assert_no_orphan(mem, &kv);
         if seed == 3 {
-            go_on(context, mem, &kv, issued, head);
+            go_on(context, place, mem, &kv, issued, head);
         }
         // No close: the next open finds what this one left.
         std::mem::forget(kv);
@@ -305,7 +337,7 @@ fn check_recovery(context: &str, mem: &MemBlobs, issued: &Issued) {
 }
 
 /// Life goes on after a recovery: new writes, another crash, another recovery.
-fn go_on(context: &str, mem: &MemBlobs, kv: &Kv, issued: &Issued, head: u64) {
+fn go_on(context: &str, place: Place, mem: &MemBlobs, kv: &Kv, issued: &Issued, head: u64) {
     let mut main = issued.main.clone();
     main.cut(head);
     let keyspace = kv.default_keyspace();
@@ -319,7 +351,7 @@ fn go_on(context: &str, mem: &MemBlobs, kv: &Kv, issued: &Issued, head: u64) {
     }
     for close in [false, true] {
         let mem = mem.after_crash(|_| 0);
-        let (kv, _) = open(&mem, FaultPlan::default(), 4);
+        let (kv, _) = place.open(&mem, FaultPlan::default(), 4);
         let kv = kv.unwrap_or_else(|error| panic!("{context}, afterwards: {error}"));
         assert_eq!(
             contents(&kv.default_keyspace()),
@@ -328,7 +360,7 @@ fn go_on(context: &str, mem: &MemBlobs, kv: &Kv, issued: &Issued, head: u64) {
         );
         if close {
             kv.close().unwrap();
-            let (kv, _) = open(&mem, FaultPlan::default(), 5);
+            let (kv, _) = place.open(&mem, FaultPlan::default(), 5);
             assert_eq!(
                 contents(&kv.unwrap().default_keyspace()),
                 main.at(head + 3),
@@ -361,17 +393,17 @@ fn tears() -> [Tear; 4] {
     ]
 }
 
-fn crash_everywhere(walk: &Walk, bucket: bool) {
+fn crash_everywhere(walk: &Walk, place: Place) {
     let mut crashes = 0;
     for after in 1.. {
-        let (mut world, mem, store) = prepare(walk, bucket);
+        let (mut world, mem, store) = prepare(walk, place);
         store.set_plan(FaultPlan::crash_at(store.calls() + after));
         let done = (walk.run)(&mut world);
         let crashed = store.is_crashed();
         store.crash();
         for (tear, choose) in tears() {
-            let context = format!("{}, bucket {bucket}, call {after}, tear: {tear}", walk.name);
-            check_recovery(&context, &mem.after_crash(choose), &world.issued);
+            let context = format!("{}, {place:?}, call {after}, tear: {tear}", walk.name);
+            check_recovery(&context, place, &mem.after_crash(choose), &world.issued);
         }
         if !crashed {
             done.unwrap();
@@ -385,33 +417,40 @@ fn crash_everywhere(walk: &Walk, bucket: bool) {
 #[test]
 fn s13_s14_a_crash_at_any_call_loses_nothing_acknowledged_and_leaves_no_orphan() {
     for walk in WALKS {
-        crash_everywhere(walk, false);
+        crash_everywhere(walk, Place::Folder);
+    }
+}
+
+#[test]
+fn s13_s14_the_same_in_a_folder_that_is_locked() {
+    for walk in WALKS {
+        crash_everywhere(walk, Place::LockedFolder);
     }
 }
 
 #[test]
 fn s13_s14_the_same_in_a_bucket() {
     for walk in WALKS {
-        crash_everywhere(walk, true);
+        crash_everywhere(walk, Place::Bucket);
     }
 }
 
 #[test]
 fn s13_a_crash_at_any_call_of_open_changes_nothing() {
-    for bucket in [false, true] {
+    for place in PLACES {
         for after in 1.. {
             let walk = &WALKS[4];
-            let (mut world, mem, store) = prepare(walk, bucket);
+            let (mut world, mem, store) = prepare(walk, place);
             (walk.run)(&mut world).unwrap();
             world.fill(1).unwrap();
             store.crash();
             let mem = mem.after_crash(|n| n / 2);
-            let (opened, store) = open(&mem, FaultPlan::crash_at(after), 9);
+            let (opened, store) = place.open(&mem, FaultPlan::crash_at(after), 9);
             let crashed = store.is_crashed();
             store.crash();
             drop(opened);
-            let context = format!("open, bucket {bucket}, call {after}");
-            check_recovery(&context, &mem.after_crash(|n| n), &world.issued);
+            let context = format!("open, {place:?}, call {after}");
+            check_recovery(&context, place, &mem.after_crash(|n| n), &world.issued);
             if !crashed {
                 assert!(after > 5);
                 break;
@@ -423,21 +462,21 @@ fn s13_a_crash_at_any_call_of_open_changes_nothing() {
 #[test]
 fn s15_an_error_at_any_call_is_reported_or_overcome_and_a_retry_succeeds() {
     for walk in WALKS.iter().filter(|walk| walk.name != "close") {
-        for bucket in [false, true] {
+        for place in PLACES {
             for fault in [
                 Injected::ErrorBefore,
                 Injected::ErrorAfter,
                 Injected::HalfWrite { bytes: 7 },
             ] {
-                error_everywhere(walk, bucket, fault);
+                error_everywhere(walk, place, fault);
             }
         }
     }
 }
 
-fn error_everywhere(walk: &Walk, bucket: bool, fault: Injected) {
+fn error_everywhere(walk: &Walk, place: Place, fault: Injected) {
     for after in 1.. {
-        let (mut world, mem, store) = prepare(walk, bucket);
+        let (mut world, mem, store) = prepare(walk, place);
         let at = store.calls() + after;
         store.set_plan(FaultPlan::at(at, fault));
         let done = (walk.run)(&mut world);
@@ -446,7 +485,7 @@ fn error_everywhere(walk: &Walk, bucket: bool, fault: Injected) {
             done.unwrap();
             break;
         };
-        let context = format!("{}, bucket {bucket}, {met}", walk.name);
+        let context = format!("{}, {place:?}, {met}", walk.name);
         let kv = &world.kv;
         let issued = &world.issued;
         let head = kv.head().0;
@@ -478,74 +517,78 @@ fn error_everywhere(walk: &Walk, bucket: bool, fault: Injected) {
         }
         assert!(done.is_err(), "{context}: stopped without a word");
         store.crash();
-        check_recovery(&context, &mem.after_crash(|_| 0), issued);
+        check_recovery(&context, place, &mem.after_crash(|_| 0), issued);
     }
 }
 
 #[test]
 fn s26_a_crash_between_rotation_and_flush_leaves_the_sealed_memtable_to_be_flushed() {
-    let mem = MemBlobs::new();
-    let (kv, store) = open(&mem, FaultPlan::default(), 1);
-    let kv = kv.unwrap();
-    let keyspace = kv.default_keyspace();
-    keyspace.put(b"a", &[1; 3_000]).unwrap();
-    keyspace.put(b"b", &[2; 3_000]).unwrap();
-    assert_eq!(kv.stats().keyspaces[0].sealed_memtables, 1);
-    store.crash();
-    let mem = mem.after_crash(|_| 0);
-    let (kv, _) = open(&mem, FaultPlan::default(), 2);
-    let kv = kv.unwrap();
-    assert_eq!(kv.open_stats().replayed_commits, 2);
-    assert!(kv.work().unwrap(), "there is something to flush");
-    assert_eq!(kv.stats().keyspaces[0].sealed_memtables, 0);
-    assert_eq!(kv.manifest().state.tables.live().len(), 2);
-    assert_eq!(
-        kv.default_keyspace().get(b"a").unwrap().unwrap(),
-        &[1; 3_000][..]
-    );
-    assert_eq!(
-        kv.default_keyspace().get(b"b").unwrap().unwrap(),
-        &[2; 3_000][..]
-    );
+    for place in [Place::Folder, Place::LockedFolder] {
+        let mem = MemBlobs::new();
+        let (kv, store) = place.open(&mem, FaultPlan::default(), 1);
+        let kv = kv.unwrap();
+        let keyspace = kv.default_keyspace();
+        keyspace.put(b"a", &[1; 3_000]).unwrap();
+        keyspace.put(b"b", &[2; 3_000]).unwrap();
+        assert_eq!(kv.stats().keyspaces[0].sealed_memtables, 1);
+        store.crash();
+        let mem = mem.after_crash(|_| 0);
+        let (kv, _) = place.open(&mem, FaultPlan::default(), 2);
+        let kv = kv.unwrap();
+        assert_eq!(kv.open_stats().replayed_commits, 2);
+        assert!(kv.work().unwrap(), "there is something to flush");
+        assert_eq!(kv.stats().keyspaces[0].sealed_memtables, 0);
+        assert_eq!(kv.manifest().state.tables.live().len(), 2);
+        assert_eq!(
+            kv.default_keyspace().get(b"a").unwrap().unwrap(),
+            &[1; 3_000][..]
+        );
+        assert_eq!(
+            kv.default_keyspace().get(b"b").unwrap().unwrap(),
+            &[2; 3_000][..]
+        );
+    }
 }
 
 #[test]
 fn a_commit_of_many_keys_is_whole_after_a_partial_flush_and_a_crash() {
-    let mem = MemBlobs::new();
-    let (env, _, store) = simulated(&mem, 1);
-    // Written with room for all of it, recovered with room for a part.
-    let roomy = Options {
-        memtable_bytes: 1 << 20,
-        ..options()
-    };
-    let kv = Kv::open(env, roomy, KeyspaceOptions::default(), None).unwrap();
-    let mut batch = Batch::new();
-    for n in 0..300 {
-        batch.put(
-            &kv.default_keyspace(),
-            format!("key{n:03}").as_bytes(),
-            &[7; 60],
-        );
-    }
-    kv.write(&batch, Durability::Durable).unwrap();
-    store.crash();
-    for after in 1.. {
-        let mem = mem.after_crash(|_| 0);
-        let (kv, store) = open(&mem, FaultPlan::default(), 2);
-        let kv = kv.unwrap();
-        store.set_plan(FaultPlan::crash_at(store.calls() + after));
-        let done = kv.work();
-        let crashed = store.is_crashed();
+    for place in [Place::Folder, Place::LockedFolder] {
+        let mem = MemBlobs::new();
+        let (env, _, store) = simulated(&mem, 1);
+        // Written with room for all of it, recovered with room for a part.
+        let roomy = Options {
+            memtable_bytes: 1 << 20,
+            ..options()
+        };
+        let kv = Kv::open(env, roomy, KeyspaceOptions::default(), None).unwrap();
+        let mut batch = Batch::new();
+        for n in 0..300 {
+            batch.put(
+                &kv.default_keyspace(),
+                format!("key{n:03}").as_bytes(),
+                &[7; 60],
+            );
+        }
+        kv.write(&batch, Durability::Durable).unwrap();
         store.crash();
-        let (kv, _) = open(&mem.after_crash(|_| 0), FaultPlan::default(), 3);
-        assert_eq!(
-            contents(&kv.unwrap().default_keyspace()).len(),
-            300,
-            "call {after}"
-        );
-        if !crashed {
-            done.unwrap();
-            break;
+        for after in 1.. {
+            let mem = mem.after_crash(|_| 0);
+            let (kv, store) = place.open(&mem, FaultPlan::default(), 2);
+            let kv = kv.unwrap();
+            store.set_plan(FaultPlan::crash_at(store.calls() + after));
+            let done = kv.work();
+            let crashed = store.is_crashed();
+            store.crash();
+            let (kv, _) = place.open(&mem.after_crash(|_| 0), FaultPlan::default(), 3);
+            assert_eq!(
+                contents(&kv.unwrap().default_keyspace()).len(),
+                300,
+                "call {after}"
+            );
+            if !crashed {
+                done.unwrap();
+                break;
+            }
         }
     }
 }

@@ -125,6 +125,12 @@ pub trait Blobs: Send + Sync + Debug {
     /// All blobs whose names start with `prefix`, sorted by name.
     fn list(&self, prefix: &str) -> Result<Vec<BlobMeta>>;
 
+    /// The names that [`Blobs::list`] would show. Cheaper where the store keeps sizes elsewhere.
+    fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let listed = self.list(prefix)?;
+        Ok(listed.into_iter().map(|blob| blob.name).collect())
+    }
+
     /// Starts a listing and returns at once where the store allows it. The default does it before it
     /// returns.
     fn start_list(&self, prefix: &str) -> PendingList {

@@ -173,6 +173,27 @@ impl LocalBlobs {
         Ok(part)
     }
 
+    /// Shows every blob whose name starts with `prefix`, with its name.
+    fn walk_blobs(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(String, &fs::DirEntry) -> io::Result<()>,
+    ) -> Result<()> {
+        let dir = match prefix.rfind('/') {
+            Some(end) => self.root.join(&prefix[..end]),
+            None => self.root.clone(),
+        };
+        self.walk(&dir, &mut |entry| {
+            let path = entry.path();
+            let relative = path.strip_prefix(&self.root);
+            let name = relative.map(Path::to_string_lossy).unwrap_or_default();
+            match !name.is_empty() && name.starts_with(prefix) && !name.ends_with(PART) {
+                true => visit(name.into_owned(), entry),
+                false => Ok(()),
+            }
+        })
+    }
+
     /// Shows every file below `dir`. Asks the system for no more than their names: a folder of many
     /// tables is walked at every open.
     fn walk(
@@ -320,20 +341,20 @@ impl Blobs for LocalBlobs {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<BlobMeta>> {
-        let dir = match prefix.rfind('/') {
-            Some(end) => self.root.join(&prefix[..end]),
-            None => self.root.clone(),
-        };
         let mut found = Vec::new();
-        self.walk(&dir, &mut |entry| {
-            let path = entry.path();
-            let relative = path.strip_prefix(&self.root);
-            let name = relative.map(Path::to_string_lossy).unwrap_or_default();
-            if !name.is_empty() && name.starts_with(prefix) && !name.ends_with(PART) {
-                let size = entry.metadata()?.len();
-                let name = name.into_owned();
-                found.push(BlobMeta { name, size });
-            }
+        self.walk_blobs(prefix, &mut |name, entry| {
+            let size = entry.metadata()?.len();
+            found.push(BlobMeta { name, size });
+            Ok(())
+        })?;
+        found.sort();
+        Ok(found)
+    }
+
+    fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        self.walk_blobs(prefix, &mut |name, _| {
+            found.push(name);
             Ok(())
         })?;
         found.sort();

@@ -9,7 +9,7 @@
 
 pub(crate) mod charge;
 
-use crate::blobs::{BlobMeta, PutOutcome, StoreKind};
+use crate::blobs::{PutOutcome, StoreKind};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::probe::forget_standing;
@@ -111,9 +111,60 @@ impl<S: ManifestState> ManifestStore<S> {
     pub fn open(env: Env, role: Role, first: impl FnOnce() -> S) -> Result<Self> {
         let mut store = Self::look(env, role, first, || {})?;
         if role == Role::Writer {
-            store.take_charge()?;
+            while !store.try_take_charge()? {}
         }
         Ok(store)
+    }
+
+    /// As [`ManifestStore::open`] for the one writer that there can be, as whoever holds the lock of a
+    /// folder is: it has its epoch at once, and where there is a manifest already, the one that says
+    /// so is left to [`ManifestStore::take_charge`]. Nothing may be written or named before.
+    ///
+    /// # Errors
+    /// As [`ManifestStore::open`].
+    pub fn open_alone(env: Env, first: impl FnOnce() -> S) -> Result<Self> {
+        let mut store = Self::look(env, Role::Writer, first, || {})?;
+        let found = store.current();
+        if found.number == 0 {
+            while !store.try_take_charge()? {}
+            return Ok(store);
+        }
+        store.epoch = found.epoch + 1;
+        *store.current.write() = Arc::new(Numbered {
+            number: found.number,
+            epoch: found.epoch,
+            state: found.state.taken_over(),
+            attempts: found.attempts.clone(),
+        });
+        Ok(store)
+    }
+
+    /// True until the epoch of a writer that was [opened alone](ManifestStore::open_alone) is in a
+    /// manifest.
+    pub fn owes_charge(&self) -> bool {
+        self.role == Role::Writer && self.current().epoch < self.epoch
+    }
+
+    /// Writes the manifest that [`ManifestStore::open_alone`] owes. What helpers edited since it was
+    /// opened is then in the current state.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when there was another writer after all; those of [`ManifestStore::commit`].
+    pub fn take_charge(&self) -> Result<()> {
+        let _one_at_a_time = self.committing.lock();
+        loop {
+            let base = self.current();
+            if base.epoch >= self.epoch {
+                return Err(Error::Fenced {
+                    ours: self.epoch,
+                    theirs: base.epoch,
+                });
+            }
+            let state = base.state.taken_over();
+            if self.try_put(&base, self.epoch, state)?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// As [`ManifestStore::open`], but a writer is not in charge yet: see [`Charge`](charge::Charge).
@@ -246,14 +297,14 @@ impl<S: ManifestState> ManifestStore<S> {
     pub fn sweep(&self, pinned: &[u64]) -> Result<Vec<u64>> {
         let current = self.current().number;
         let mut remaining = Vec::new();
-        for blob in self.env.blobs.list(PREFIX)? {
-            let Some(number) = number_of(&blob.name) else {
+        for name in self.env.blobs.names(PREFIX)? {
+            let Some(number) = number_of(&name) else {
                 continue;
             };
             if number + KEEP_OLD >= current || pinned.contains(&number) {
                 remaining.push(number);
             } else {
-                self.env.blobs.delete(&blob.name)?;
+                self.env.blobs.delete(&name)?;
             }
         }
         Ok(remaining)
@@ -267,15 +318,15 @@ impl<S: ManifestState> ManifestStore<S> {
         load(&self.env, number)
     }
 
-    fn take_charge(&mut self) -> Result<()> {
-        loop {
-            let base = self.current();
-            let epoch = base.epoch + 1;
-            if let Some(won) = self.try_put(&base, epoch, base.state.taken_over())? {
-                self.epoch = won.epoch;
-                return Ok(());
-            }
+    /// Raises the epoch. False when somebody else made the next manifest; it is then the current one.
+    fn try_take_charge(&mut self) -> Result<bool> {
+        let base = self.current();
+        let epoch = base.epoch + 1;
+        let won = self.try_put(&base, epoch, base.state.taken_over())?;
+        if won.is_some() {
+            self.epoch = epoch;
         }
+        Ok(won.is_some())
     }
 
     fn check_fence(&self, found: u64) -> Result<()> {
@@ -414,11 +465,8 @@ fn unknown_outcome(name: &str, why: &str) -> Error {
 }
 
 fn latest_number(env: &Env) -> Result<Option<u64>> {
-    Ok(newest_of(&env.blobs.list(PREFIX)?))
-}
-
-fn newest_of(listed: &[BlobMeta]) -> Option<u64> {
-    listed.iter().filter_map(|blob| number_of(&blob.name)).max()
+    let names = env.blobs.names(PREFIX)?;
+    Ok(names.iter().filter_map(|name| number_of(name)).max())
 }
 
 fn load_latest<S: ManifestState>(
@@ -525,7 +573,7 @@ pub fn decode_manifest<S: ManifestState>(name: &str, bytes: &[u8]) -> Result<Num
 mod tests {
     use super::*;
     use crate::memory::MemBlobs;
-    use crate::{Blobs, Env};
+    use crate::{Blobs, CallKind, Env, FaultPlan, FaultyBlobs};
 
     impl ManifestState for Vec<u8> {
         fn encode(&self) -> Vec<u8> {
@@ -576,6 +624,75 @@ mod tests {
         ));
         push(&new, 2).unwrap();
         assert_eq!(new.current().state, [2]);
+    }
+
+    fn open_alone(blobs: &MemBlobs, seed: u64) -> ManifestStore<Vec<u8>> {
+        let (env, _) = Env::simulated(Arc::new(blobs.clone()), seed);
+        ManifestStore::open_alone(env, Vec::new).unwrap()
+    }
+
+    #[test]
+    fn a_writer_alone_has_its_epoch_before_it_is_in_a_manifest() {
+        let blobs = MemBlobs::new();
+        let first = open_alone(&blobs, 1);
+        assert!(!first.owes_charge(), "a first manifest is made at once");
+        assert_eq!((first.epoch(), first.current().number), (1, 1));
+        push(&first, 1).unwrap();
+        let helper = open(&blobs, Role::Helper, 2).unwrap();
+        let second = open_alone(&blobs, 3);
+        assert!(second.owes_charge());
+        assert_eq!((second.epoch(), second.current().epoch), (2, 1));
+        assert_eq!(
+            blobs.list("manifest/").unwrap().len(),
+            2,
+            "nothing was written"
+        );
+        // What a helper edits meanwhile counts.
+        push(&helper, 2).unwrap();
+        second.take_charge().unwrap();
+        assert!(!second.owes_charge());
+        assert_eq!(second.current().epoch, 2);
+        assert_eq!(push(&second, 3).unwrap().state, [1, 2, 3]);
+        assert!(matches!(push(&first, 4), Err(Error::Fenced { .. })));
+    }
+
+    #[test]
+    fn a_writer_that_is_not_alone_after_all_is_fenced() {
+        let blobs = MemBlobs::new();
+        open(&blobs, Role::Writer, 1).unwrap();
+        let (one, other) = (open_alone(&blobs, 2), open_alone(&blobs, 3));
+        one.take_charge().unwrap();
+        let fenced = other.take_charge();
+        assert!(matches!(fenced, Err(Error::Fenced { ours: 2, theirs: 2 })));
+    }
+
+    #[test]
+    fn a_writer_overtaken_as_it_opens_keeps_its_own_epoch() {
+        let blobs = MemBlobs::new();
+        open(&blobs, Role::Writer, 1).unwrap();
+        let (env, clock) = Env::simulated(Arc::new(blobs.clone()), 2);
+        let faulty = FaultyBlobs::new(env.blobs.clone(), clock, FaultPlan::default());
+        let theirs = Arc::new(Mutex::new(None));
+        faulty.on_call(Box::new({
+            let (blobs, theirs) = (blobs.clone(), theirs.clone());
+            let own = manifest_name(2);
+            move |call| {
+                // Its manifest is there, and it lists the newest.
+                if call.kind == CallKind::List && blobs.get(&own).is_ok() {
+                    let mut theirs = theirs.lock();
+                    theirs.get_or_insert_with(|| open(&blobs, Role::Writer, 3).unwrap());
+                }
+            }
+        }));
+        let env = Env {
+            blobs: Arc::new(faulty),
+            ..env
+        };
+        let overtaken = ManifestStore::<Vec<u8>>::open(env, Role::Writer, Vec::new).unwrap();
+        assert_eq!(overtaken.epoch(), 2);
+        assert_eq!(theirs.lock().as_ref().unwrap().epoch(), 3);
+        let fenced = push(&overtaken, 1);
+        assert!(matches!(fenced, Err(Error::Fenced { ours: 2, theirs: 3 })));
     }
 
     #[test]

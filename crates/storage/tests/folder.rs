@@ -26,6 +26,9 @@ fn blobs_are_written_read_listed_and_deleted() {
         names,
         [("sst/a.sst".to_string(), 2), ("sst/b.sst".to_string(), 3)]
     );
+    assert_eq!(blobs.names("sst/").unwrap(), ["sst/a.sst", "sst/b.sst"]);
+    assert_eq!(blobs.names("sst/b").unwrap(), ["sst/b.sst"]);
+    assert_eq!(blobs.names("pins/").unwrap(), [""; 0]);
     let reader = blobs.open("sst/b.sst").unwrap();
     assert_eq!(&reader.read(1, 2, Wait::Allowed).unwrap()[..], b"ee");
     assert_eq!(&reader.read(1, 2, Wait::Never).unwrap()[..], b"ee");
@@ -53,6 +56,7 @@ fn an_unfinished_blob_never_was() {
     let mut writer = blobs.create("sst/x.sst").unwrap();
     writer.write(b"whole").unwrap();
     assert!(blobs.get("sst/x.sst").unwrap_err().is_not_found());
+    assert_eq!(blobs.names("sst/").unwrap(), [""; 0]);
     std::mem::forget(writer);
     assert_eq!(
         LocalBlobs::existing(dir.path())

@@ -74,6 +74,7 @@ impl Core {
     /// Does the most pressing background compaction, or leaves it to a worker; false when there is
     /// none.
     pub(crate) fn compact_next(&self, mood: Mood) -> Result<bool> {
+        self.prove_charge()?;
         if self.tend_offers()? {
             return Ok(true);
         }
@@ -166,6 +167,7 @@ impl Core {
     ) -> Result<CompactStats, Box<CompactFailed>> {
         let _permit = self.compactions.take("a compaction")?;
         self.shared.check_writable()?;
+        self.prove_charge()?;
         self.withdraw_offers()?;
         let picked = self.claim(|_| {
             let current = self.manifest.current();
@@ -212,9 +214,7 @@ impl Core {
             level: plan.level,
             ..CompactStats::default()
         };
-        let result = self
-            .prove_charge()
-            .and_then(|()| self.try_compact(core, plan, &mut stats));
+        let result = self.try_compact(core, plan, &mut stats);
         stats.latency = clock.elapsed().saturating_sub(started);
         match result {
             Ok(()) => {

@@ -7,7 +7,7 @@ use siltstone_kv::{
     Background, Batch, Commit, CompactOptions, CompactStats, Durability, Error, GetStats, History,
     Keyspace, KeyspaceOptions, Kv, Options, Read, ScanOptions, SegmentId,
 };
-use siltstone_storage::{Blobs, Env, FaultPlan, FaultyBlobs, ManualClock, MemBlobs};
+use siltstone_storage::{Blobs, Env, FaultPlan, FaultyBlobs, FolderLock, ManualClock, MemBlobs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -33,6 +33,12 @@ pub fn small_keyspace() -> KeyspaceOptions {
         block_bytes: 512,
         ..KeyspaceOptions::default()
     }
+}
+
+/// The lock of a folder of its own: a writer that has one is sure to be the only one.
+pub fn folder_lock() -> FolderLock {
+    let folder = tempfile::tempdir().unwrap();
+    FolderLock::take(folder.path()).unwrap()
 }
 
 pub fn open_manual(blobs: &MemBlobs, seed: u64) -> Kv {
@@ -152,8 +158,22 @@ impl Db {
     }
 
     pub fn on(mem: MemBlobs, options: Options, keyspace: KeyspaceOptions) -> Self {
+        Self::open(mem, options, keyspace, None)
+    }
+
+    /// As [`Db::on`], by a writer that holds the lock of the folder.
+    pub fn locked(mem: MemBlobs, options: Options, keyspace: KeyspaceOptions) -> Self {
+        Self::open(mem, options, keyspace, Some(folder_lock()))
+    }
+
+    fn open(
+        mem: MemBlobs,
+        options: Options,
+        keyspace: KeyspaceOptions,
+        lock: Option<FolderLock>,
+    ) -> Self {
         let (env, clock, store) = simulated(&mem, 1);
-        let kv = Kv::open(env, options, keyspace, None).unwrap();
+        let kv = Kv::open(env, options, keyspace, lock).unwrap();
         Self {
             mem,
             store,

@@ -4,7 +4,7 @@
 //! before its put may have created a number that had been used and swept.
 
 use super::{ANCESTORS, ManifestState, ManifestStore, Numbered, PREFIX};
-use super::{encode, load_latest, manifest_name, newest_of};
+use super::{encode, load_latest, manifest_name, number_of};
 use crate::blobs::{PendingList, PendingPut};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -86,7 +86,8 @@ impl<S: ManifestState> ManifestStore<S> {
             Ok(listed) => listed,
             Err(_) => self.env.blobs.list(PREFIX)?,
         };
-        if newest_of(&listed).is_none_or(|newest| newest <= number) {
+        let mut numbers = listed.iter().filter_map(|blob| number_of(&blob.name));
+        if numbers.all(|found| found <= number) {
             return Ok(());
         }
         let current = self.current();

@@ -14,7 +14,7 @@ use crate::latency::Latencies;
 use crate::row::Row;
 
 /// Opens of a cleanly closed database in one run.
-const CLEAN_OPENS: u64 = 5;
+const CLEAN_OPENS: u64 = 21;
 /// What the writer prints when its last put is durable.
 const READY: &str = "ready";
 

@@ -39,8 +39,9 @@ struct Inner {
 impl Kv {
     /// Opens the database in `env`, creating it when there is none.
     ///
-    /// A folder should be locked first ([`FolderLock`]); the lock is held until close. A bucket is
-    /// fenced: an earlier writer that still runs stops at its next write.
+    /// A folder should be locked first ([`FolderLock`]); the lock is held until close, and open waits
+    /// for no sync: the manifest that raises the epoch is written after it, and before anything else.
+    /// A bucket is fenced: an earlier writer that still runs stops at its next write.
     ///
     /// # Errors
     /// [`Error::Setting`]; [`Error::WalDamaged`] and the like for damaged files; the store's.

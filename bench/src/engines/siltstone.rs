@@ -111,7 +111,7 @@ impl Engine for Siltstone {
         key: &[u8],
         mut see: impl FnMut(&[u8]) + Send,
     ) -> Result<bool> {
-        let value = self.database.get_at(key, Commit(commit))?;
+        let value = self.of(key).get_at(key, Commit(commit))?;
         if let Some(value) = &value {
             see(value);
         }

@@ -50,7 +50,7 @@ impl FolderLock {
     ///
     /// # Errors
     /// [`Error::Locked`] naming the holder when another process (or another handle of this one) has
-    /// it; [`Error::Io`] when the lock file cannot be written.
+    /// it; [`Error::Io`] when the lock file cannot be opened for writing, or locked.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
         let io =
@@ -69,18 +69,24 @@ impl FolderLock {
                 let _ = Read::by_ref(&mut file)
                     .take(1024)
                     .read_to_string(&mut holder);
+                let holder =
+                    match holder.trim_matches(|c: char| c.is_whitespace() || c.is_control()) {
+                        "" => "which one is not known",
+                        holder => holder,
+                    };
                 return Err(Error::Locked {
                     path: folder.display().to_string(),
-                    holder: holder.trim().to_string(),
+                    holder: holder.into(),
                 });
             }
             Err(TryLockError::Error(e)) => return Err(io("lock", &e)),
         }
+        // For people only: a disk without room for it may still be read, and cleared.
         let text = LockHolder::this_process().to_string();
-        file.set_len(0)
+        let _ = file
+            .set_len(0)
             .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(text.as_bytes()))
-            .map_err(|e| io("write", &e))?;
+            .and_then(|_| file.write_all(text.as_bytes()));
         Ok(Self { file, path })
     }
 

@@ -134,3 +134,16 @@ fn a_reader_puts_its_pin_while_a_writer_sweeps_leftovers() {
     assert_eq!(&blobs.get("pins/a.pin").unwrap()[..], 199u32.to_le_bytes());
     assert_eq!(blobs.list("pins/").unwrap().len(), 1);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_on_a_disk_without_any_room_can_be_locked() {
+    let dir = tempfile::tempdir().unwrap();
+    // Whatever is written there finds no room.
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("LOCK")).unwrap();
+    let held = FolderLock::take(dir.path()).unwrap();
+    let refused = FolderLock::take(dir.path()).unwrap_err();
+    assert!(matches!(refused, Error::Locked { .. }), "{refused}");
+    drop(held);
+    FolderLock::take(dir.path()).unwrap();
+}

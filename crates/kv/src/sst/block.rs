@@ -305,6 +305,12 @@ impl Block {
         self.data.len() + self.restarts.weight() + size_of::<Self>() + 48
     }
 
+    /// All of its bytes.
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
     /// Its entries.
     pub(crate) fn len(&self) -> usize {
         self.entries as usize

@@ -25,6 +25,7 @@ pub(crate) mod slots;
 pub(crate) mod table;
 pub(crate) mod table_cursor;
 pub(crate) mod tail;
+mod upcoming;
 pub(crate) mod writer;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::sst::block::{Block, BlockCursor};
 use crate::sst::frame;
 use crate::sst::nearby::Nearby;
 use crate::sst::table::{ReadState, Table};
+use crate::sst::upcoming::Upcoming;
 use crate::sst::writer::Handle;
 use crate::types::{Commit, Tag};
 use siltstone_storage::Wait;
@@ -32,6 +33,8 @@ pub(crate) struct TableCursor {
     index: BlockCursor,
     data: BlockCursor,
     pending: Pending,
+    /// Forward, the block after the one in `data`.
+    upcoming: Upcoming,
     /// In a bucket, from the first block that is not in the cache.
     ahead: Option<Box<Ahead>>,
     /// In a folder, the last blocks that were read.
@@ -49,6 +52,7 @@ impl TableCursor {
             index: BlockCursor::new(empty.clone()),
             data: BlockCursor::new(empty),
             pending: Pending::None,
+            upcoming: Upcoming::Unknown,
             ahead: None,
             nearby: Nearby::default(),
         }
@@ -63,6 +67,7 @@ impl TableCursor {
         self.table = table;
         self.parts = None;
         self.pending = Pending::None;
+        self.upcoming = Upcoming::Unknown;
         let empty = Arc::new(Block::empty());
         self.index.reset(empty.clone());
         self.data.reset(empty);
@@ -101,9 +106,14 @@ impl TableCursor {
             segment: self.table.id,
             at: handle.at,
         };
-        let block = match self.state.fill_cache.then(|| cache.get(&slot)).flatten() {
-            Some(Cached::Block(block, _)) => block,
-            _ => {
+        let upcoming = self.upcoming.take(handle.at);
+        let cached = || match self.state.fill_cache.then(|| cache.get(&slot)).flatten() {
+            Some(Cached::Block(block, _)) => Some(block),
+            _ => None,
+        };
+        let block = match upcoming.or_else(cached) {
+            Some(block) => block,
+            None => {
                 let block = Arc::new(self.fetch(handle, direction, wait)?);
                 if self.state.fill_cache {
                     self.table.cache.count(0, 1);
@@ -279,6 +289,11 @@ impl Cursor for TableCursor {
         if let Pending::None = self.pending {
             self.data.next().ok_or_else(|| self.damaged())?;
             if self.data.valid() {
+                match &mut self.upcoming {
+                    Upcoming::Found(upcoming) => upcoming.ask(),
+                    Upcoming::Unknown => self.look_ahead(),
+                    Upcoming::Absent => {}
+                }
                 return Ok(());
             }
             return self.step(Direction::Forward);
@@ -319,6 +334,21 @@ impl Cursor for TableCursor {
 }
 
 impl TableCursor {
+    /// Looks for the block after the current one, where walks use the cache. A part of the index
+    /// ends without one.
+    #[cold]
+    fn look_ahead(&mut self) {
+        let next = self.index.next_value().and_then(Handle::decode);
+        self.upcoming = match next.filter(|_| self.state.fill_cache) {
+            Some(handle) => {
+                let segment = self.table.id;
+                let at = handle.at;
+                Upcoming::look(&self.table.cache, &CacheKey { segment, at })
+            }
+            None => Upcoming::Absent,
+        };
+    }
+
     /// Goes to the block after or before the current one.
     fn step(&mut self, direction: Direction) -> Result<()> {
         let moved = match direction {

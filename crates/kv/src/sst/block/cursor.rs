@@ -113,6 +113,16 @@ impl BlockCursor {
         self.load(self.next_at, value_at)
     }
 
+    /// The next entry's value, seen from here.
+    pub(crate) fn next_value(&self) -> Option<&[u8]> {
+        if self.index.checked_add(1)? >= self.block.entries {
+            return None;
+        }
+        let len = self.block.head(self.next_at)?.value_len;
+        let at = self.value_at + self.value_len;
+        self.block.data.get(at..at.checked_add(len)?)
+    }
+
     /// To the entry before; past the end from the first one.
     pub(crate) fn prev(&mut self) -> Option<()> {
         match self.index.checked_sub(1) {

@@ -329,3 +329,83 @@ fn a_block_that_a_walk_leaves_in_the_cache_holds_no_other_bytes() {
         );
     }
 }
+
+/// A move of a cursor.
+#[derive(Debug, Clone)]
+enum Move {
+    Seek(u64),
+    SeekBefore(u64),
+    First,
+    Last,
+    Next(u64),
+    Prev(u64),
+}
+
+fn any_move() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        (0..KEYS * 2).prop_map(Move::Seek),
+        (0..KEYS * 2).prop_map(Move::SeekBefore),
+        Just(Move::First),
+        Just(Move::Last),
+        (1..1_000u64).prop_map(Move::Next),
+        (1..1_000u64).prop_map(Move::Prev),
+    ]
+}
+
+impl Move {
+    /// Where it leads from entry `from`; `None` past either end.
+    fn leads(&self, from: Option<u64>) -> Option<u64> {
+        let to = match self {
+            Move::Seek(key) => Some(key.div_ceil(2)),
+            Move::SeekBefore(key) => key.div_ceil(2).checked_sub(1),
+            Move::First => Some(0),
+            Move::Last => Some(KEYS - 1),
+            Move::Next(steps) => Some(from? + steps),
+            Move::Prev(steps) => from?.checked_sub(*steps),
+        };
+        to.filter(|to| *to < KEYS)
+    }
+
+    fn make(&self, cursor: &mut TableCursor) -> Result<()> {
+        match self {
+            Move::Seek(key) => cursor.seek(&key.to_be_bytes(), Commit::MAX),
+            Move::SeekBefore(key) => cursor.seek_before(&key.to_be_bytes(), Commit::MAX),
+            Move::First => cursor.seek_first(),
+            Move::Last => cursor.seek_last(),
+            Move::Next(steps) => (0..*steps).try_for_each(|_| match cursor.valid() {
+                true => cursor.next(),
+                false => Ok(()),
+            }),
+            Move::Prev(steps) => (0..*steps).try_for_each(|_| match cursor.valid() {
+                true => cursor.prev(),
+                false => Ok(()),
+            }),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Also where it knows the block that it would enter next, and is sent elsewhere.
+    #[test]
+    fn a_cursor_goes_where_it_is_sent(
+        moves in prop::collection::vec(any_move(), 1..30),
+        memory in prop_oneof![Just(LITTLE), Just(PLENTY)],
+    ) {
+        let blobs = MemBlobs::new();
+        written(&blobs);
+        let (table, _) = opened(&blobs, memory);
+        let state = Arc::new(ReadState::new(Wait::Allowed));
+        let mut cursor = TableCursor::new(Arc::new(table), state);
+        cursor.seek_first().unwrap();
+        Move::Next(KEYS).make(&mut cursor).unwrap();
+        let mut at = None;
+        for step in moves {
+            step.make(&mut cursor).unwrap();
+            at = step.leads(at);
+            let key = cursor.valid().then(|| cursor.key().to_vec());
+            prop_assert_eq!(key, at.map(|n| (n * 2).to_be_bytes().to_vec()), "{:?}", step);
+        }
+    }
+}

@@ -54,6 +54,7 @@ mod range_history;
 mod read;
 mod readable;
 mod reader;
+mod replay_order;
 mod retention;
 mod scan;
 mod shared;

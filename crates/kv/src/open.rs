@@ -9,6 +9,7 @@ use crate::options::{Background, KeyspaceOptions, Options};
 use crate::permits::Permits;
 use crate::pipeline::{Queue, Uploads};
 use crate::prefetch::prefetch;
+use crate::replay_order;
 use crate::shared::Shared;
 use crate::signals::Signals;
 use crate::state::{CommitTimes, DbState, KeyspaceState};
@@ -467,23 +468,10 @@ impl Replay for Memtables {
                 memtables.push(Arc::new(Memtable::expecting(*entries, capacity, file)));
             }
         }
-        // Sorted by the first bytes of the key where they differ, which is most of the time.
-        let mut order: Vec<(KeyspaceId, u64, u32)> = Vec::with_capacity(ops.len());
-        for (at, (commit, op)) in (0..).zip(ops.iter()) {
-            if self.wants(*commit, op) {
-                order.push((op.keyspace, key_start(op.key), at));
-            }
-        }
-        order.sort_unstable_by(|a, b| {
-            let whole = |at: u32| {
-                let (commit, op) = &ops[at as usize];
-                (op.key, std::cmp::Reverse(*commit), at)
-            };
-            (a.0, a.1)
-                .cmp(&(b.0, b.1))
-                .then_with(|| whole(a.2).cmp(&whole(b.2)))
-        });
-        let in_order = |n: usize| order.get(n).map(|(_, _, at)| &ops[*at as usize]);
+        let wanted = (0..).zip(ops.iter());
+        let wanted = wanted.filter(|(_, (commit, op))| self.wants(*commit, op));
+        let order = replay_order::sorted(wanted.map(|(at, _)| at), ops);
+        let in_order = |n: usize| order.get(n).map(|place| &ops[place.at()]);
         for n in 0..order.len() {
             // In key order each one lies elsewhere in the log.
             if let Some(later) = in_order(n + 2 * AHEAD) {
@@ -514,12 +502,4 @@ impl Replay for Memtables {
     fn time(&mut self, last: Commit, time: Timestamp) {
         self.times.note(last, time);
     }
-}
-
-/// The first eight bytes of a key as a number that orders as they do.
-fn key_start(key: &[u8]) -> u64 {
-    let mut start = [0; 8];
-    let len = key.len().min(8);
-    start[..len].copy_from_slice(&key[..len]);
-    u64::from_be_bytes(start)
 }

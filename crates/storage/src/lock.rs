@@ -81,7 +81,7 @@ impl FolderLock {
             }
             Err(TryLockError::Error(e)) => return Err(io("lock", &e)),
         }
-        // For people only: a disk without room for it may still be read, and cleared.
+        // It keeps nobody out: a database on a disk without room for it may be opened, and cleared.
         let text = LockHolder::this_process().to_string();
         let _ = file
             .set_len(0)

@@ -18,6 +18,7 @@ use crate::sync_thread::SyncThread;
 use crate::transaction::registry::Registry;
 use crate::types::{Commit, KeyspaceId, SegmentId};
 use crate::view::{KeyspaceCore, SegmentPin, Tables, View};
+use crate::wal::files::LogFiles;
 use crate::wal::log::Log;
 use parking_lot::{Condvar, Mutex, RwLock};
 use siltstone_storage::{FolderLock, ManifestStore, Numbered, Pins, Timestamp};
@@ -49,6 +50,7 @@ pub(crate) struct Core {
     pub(crate) segment_pins: Arc<Mutex<Pins>>,
     pub(crate) queue: Mutex<Queue>,
     pub(crate) log: Mutex<Log>,
+    pub(crate) log_files: Arc<LogFiles>,
     pub(crate) sync_thread: SyncThread,
     pub(crate) uploads: Mutex<Uploads>,
     pub(crate) uploads_changed: Condvar,

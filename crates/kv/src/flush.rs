@@ -224,6 +224,10 @@ impl Core {
         for sealed in group {
             self.await_writes(&sealed.memtable)?;
         }
+        // Full log files are made durable here, where no writer waits for it.
+        self.log_files
+            .sync_full()
+            .inspect_err(|error| self.shared.stop(error))?;
         let log = self.log_without(group);
         let newest = group.iter().map(|sealed| sealed.memtable.max_commit());
         if self.bucket || newest.max() > Some(log.durable) {
@@ -409,7 +413,6 @@ impl Core {
     /// handle is closed in the same step, so that nobody writes to a file that goes.
     pub(crate) fn retire_log(&self) -> Result<()> {
         let mut log = self.log.lock();
-        let end = log.end();
         let cores: Vec<_> = self.keyspaces.read().values().cloned().collect();
         let unflushed = |core: &Arc<KeyspaceCore>| {
             core.view
@@ -423,6 +426,7 @@ impl Core {
         let head = self.shared.visible();
         self.prove_charge()?;
         self.shared.refuse_writes();
+        let end = log.end();
         if self.bucket {
             fences::mark_end(&self.shared.env, log.number(), self.manifest.epoch())?;
         }

@@ -133,6 +133,7 @@ impl Core {
             tables: Mutex::new(tables),
             segment_pins,
             queue: Mutex::new(Queue::new(recovered.last)),
+            log_files: log.files(),
             log: Mutex::new(log),
             sync_thread: SyncThread::default(),
             uploads_changed: Condvar::new(),

@@ -377,6 +377,9 @@ impl Core {
                 false => log.write(group.time)?,
             };
             add(&self.shared.counters.wal_bytes, log.written() - before);
+            if self.threaded() && log.asks_for_next() {
+                self.signals.prepare_log();
+            }
         }
         if log.number() != file || rotated {
             self.seal_lagging(&log);
@@ -395,22 +398,16 @@ impl Core {
         })
     }
 
-    /// Makes the log's first file while the caller of open goes on. A failure is told to the first
-    /// write.
-    pub(crate) fn start_log_file(&self) {
-        if self.prove_charge().is_err() {
-            return;
-        }
-        let mut log = self.log.lock();
-        if self.shared.check_writable().is_ok()
-            && let Err(error) = log.start_file()
-        {
-            self.shared.stop(&error);
+    /// Makes the next log file while writers go on.
+    pub(crate) fn prepare_log(&self) {
+        // A bucket's records are objects of their own.
+        if !self.bucket && self.prove_charge().is_ok() && self.shared.check_writable().is_ok() {
+            self.log_files.prepare();
         }
     }
 
-    /// Goes on in the next log file. A failure stops writes: what was half written or not synced
-    /// must not be followed by anything.
+    /// Goes on in the next log file. A failure stops writes: what was half written must not be followed
+    /// by anything.
     pub(crate) fn rotate_log(&self, log: &mut Log, time: Timestamp) -> Result<()> {
         let before = log.written();
         log.rotate(time)

@@ -10,6 +10,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct State {
     lead: bool,
+    prepare_log: bool,
     flush: bool,
     compact: bool,
     ending: bool,
@@ -18,6 +19,15 @@ struct State {
     room: u64,
     /// Counts publications while somebody watches.
     published: u64,
+}
+
+/// What the commit thread is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CommitWork {
+    /// Lead the groups that wait.
+    Lead,
+    /// Make the next log file.
+    PrepareLog,
 }
 
 /// Why a wait for something to compact is over.
@@ -52,6 +62,12 @@ impl Signals {
         state.lead = true;
         self.commit_thread.notify_one();
         !state.commit_thread_gone
+    }
+
+    /// The commit thread is to make the next log file.
+    pub(crate) fn prepare_log(&self) {
+        self.state.lock().prepare_log = true;
+        self.commit_thread.notify_one();
     }
 
     /// There is something to flush.
@@ -124,15 +140,22 @@ impl Signals {
         self.state.lock().ending
     }
 
-    /// Waits to lead; false at the end.
-    pub(crate) fn wait_to_lead(&self) -> bool {
+    /// Waits for something to do for the commit thread; `None` at the end.
+    pub(crate) fn wait_to_lead(&self) -> Option<CommitWork> {
         let mut state = self.state.lock();
-        while !state.lead && !state.ending {
+        loop {
+            if std::mem::take(&mut state.lead) {
+                return Some(CommitWork::Lead);
+            }
+            if state.ending {
+                state.commit_thread_gone = true;
+                return None;
+            }
+            if std::mem::take(&mut state.prepare_log) {
+                return Some(CommitWork::PrepareLog);
+            }
             self.commit_thread.wait(&mut state);
         }
-        let lead = std::mem::take(&mut state.lead);
-        state.commit_thread_gone = !lead;
-        lead
     }
 
     /// Waits for something to flush; false at the end.

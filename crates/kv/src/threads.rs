@@ -3,7 +3,7 @@
 use crate::compaction::pick::Mood;
 use crate::core::Core;
 use crate::error::Result;
-use crate::signals::Wake;
+use crate::signals::{CommitWork, Wake};
 use crate::view::KeyspaceCore;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,9 +21,12 @@ pub(crate) fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
         Ok(())
     };
     start("commit", |core| {
-        core.start_log_file();
-        while core.signals.wait_to_lead() {
-            core.lead_all();
+        core.prepare_log();
+        while let Some(work) = core.signals.wait_to_lead() {
+            match work {
+                CommitWork::Lead => core.lead_all(),
+                CommitWork::PrepareLog => core.prepare_log(),
+            }
         }
     })?;
     start("flush", |core| {

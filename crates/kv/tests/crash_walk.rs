@@ -243,6 +243,24 @@ const WALKS: &[Walk] = &[
             world.put("end", "", Durability::Durable)
         },
     },
+    Walk {
+        name: "log files fill and nobody waits for the disk",
+        before: |_| Ok(()),
+        run: |world| {
+            for n in 0..9 {
+                let value = n.to_string().repeat(2_500);
+                world.put(&format!("key{}", n % 4), &value, Durability::Buffered)?;
+            }
+            world.put("durable", "", Durability::Durable)?;
+            for n in 0..5 {
+                let value = n.to_string().repeat(2_500);
+                world.put(&format!("key{}", n % 3), &value, Durability::Buffered)?;
+            }
+            world.flush()?;
+            world.put("end", &"e".repeat(5_000), Durability::Buffered)?;
+            world.put("end", &"f".repeat(5_000), Durability::Buffered)
+        },
+    },
 ];
 
 /// Where the database is.
@@ -373,7 +391,7 @@ fn go_on(context: &str, place: Place, mem: &MemBlobs, kv: &Kv, issued: &Issued, 
 /// How much of what was not synced got through, by name.
 type Tear = (&'static str, fn(usize) -> usize);
 
-fn tears() -> [Tear; 4] {
+fn tears() -> [Tear; 5] {
     [
         ("nothing", |_| 0),
         ("everything, damaged at its end", |n| n),
@@ -389,6 +407,17 @@ fn tears() -> [Tear; 4] {
                 }
             }
             all
+        }),
+        ("nothing of one log file and all of the next", {
+            fn every_other(n: usize) -> usize {
+                use std::cell::Cell;
+                thread_local!(static CALL: Cell<u32> = const { Cell::new(0) });
+                match CALL.replace(CALL.get() + 1) % 4 {
+                    2 => n,
+                    _ => 0,
+                }
+            }
+            every_other
         }),
     ]
 }

@@ -6,6 +6,7 @@
 
 mod appender;
 mod direct;
+mod write_behind;
 
 use crate::blobs::{
     Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Place, PutOutcome, StoreKind, Wait,
@@ -20,6 +21,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use write_behind::WriteBehind;
 
 const PART: &str = ".part";
 /// How often a put whose unfinished file was swept away is tried.
@@ -334,6 +336,8 @@ impl Blobs for LocalBlobs {
                 next_part: AtomicU64::new(0),
             },
             file,
+            written: 0,
+            behind: WriteBehind::default(),
             part,
             path,
             finished: false,
@@ -475,6 +479,8 @@ fn read_cached(file: &File, bytes: &mut [u8], offset: u64) -> bool {
 struct LocalWriter {
     blobs: LocalBlobs,
     file: File,
+    written: u64,
+    behind: WriteBehind,
     part: PathBuf,
     path: PathBuf,
     finished: bool,
@@ -484,7 +490,10 @@ impl BlobWriter for LocalWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file
             .write_all(bytes)
-            .map_err(|e| self.blobs.error(&self.part, "write", &e))
+            .map_err(|e| self.blobs.error(&self.part, "write", &e))?;
+        self.written += bytes.len() as u64;
+        self.behind.wrote(&self.file, self.written);
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {

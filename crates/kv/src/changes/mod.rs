@@ -15,6 +15,7 @@ use crate::reader::Reader;
 use crate::ttl;
 use crate::types::{Commit, KeyspaceId, Kind};
 use crate::wal::blob_name;
+use crate::wal::files::MAX_FULL;
 use crate::wal::frame::{self, Op};
 use bytes::Bytes;
 use siltstone_storage::{Env, ReaderPins, Timestamp};
@@ -232,7 +233,7 @@ impl Changes {
             self.hold()?;
             let log = self.log()?;
             if let Some(piece) = self.tail.next(&log)? {
-                self.make_durable()?;
+                self.make_durable(&piece)?;
                 self.take(&piece)?;
             }
         }
@@ -325,11 +326,23 @@ impl Changes {
 
     /// A reader sees what the writer's process has handed to the system; only what the disk has may
     /// be delivered.
-    fn make_durable(&self) -> Result<()> {
+    fn make_durable(&self, piece: &Piece) -> Result<()> {
         if let Source::Reader { reader, .. } = &self.source
             && reader.env().blobs.can_append()
         {
-            reader.env().blobs.sync(&blob_name(self.tail.file()))?;
+            let file = self.tail.file();
+            // A feed may have started here, behind files whose end nobody has waited for.
+            let first = match piece.record.durable {
+                0 => file.saturating_sub(MAX_FULL as u64),
+                _ => file,
+            };
+            for number in first..=file {
+                match reader.env().blobs.sync(&blob_name(number)) {
+                    // In tables meanwhile.
+                    Err(error) if error.is_not_found() && number < file => {}
+                    synced => synced?,
+                }
+            }
         }
         Ok(())
     }

@@ -135,6 +135,18 @@ impl LogTail {
         self.entered = false;
     }
 
+    /// The start of another file.
+    fn start_of(&self, file: u64) -> Self {
+        Self {
+            env: self.env.clone(),
+            file,
+            at: 0,
+            epoch: self.epoch,
+            entered: false,
+            after: self.after,
+        }
+    }
+
     /// The first commit of the file; `None` when it holds none.
     fn first_commit(&mut self) -> Result<Option<Commit>> {
         let epoch = self.epoch;
@@ -191,7 +203,7 @@ impl LogTail {
             };
         }
         let next = self.file + 1;
-        if self.header_of(next)?.is_none() && !self.is_torn(next)? {
+        if !self.is_begun(next)? {
             // Deleted together with this file, had this one not been held.
             return match next < log.floor && self.open(next)?.is_none() {
                 true => self.pass_over(log),
@@ -206,12 +218,15 @@ impl LogTail {
         Ok(true)
     }
 
-    /// True for a file that a crash tore before its header was whole: it stays empty, and the next
-    /// writer went on behind it.
-    fn is_torn(&self, file: u64) -> Result<bool> {
-        Ok(self.env.blobs.can_append()
-            && self.open(file)?.is_some()
-            && self.open(file + 1)?.is_some())
+    /// True for a file that records went to, or never will. A folder's is made while the one before it
+    /// still fills; when there is one behind it, it was passed over by a crash, which may also have torn
+    /// its header.
+    fn is_begun(&self, file: u64) -> Result<bool> {
+        if !self.env.blobs.can_append() {
+            return Ok(self.header_of(file)?.is_some());
+        }
+        Ok(self.start_of(file).first_commit()?.is_some()
+            || self.open(file)?.is_some() && self.open(file + 1)?.is_some())
     }
 
     /// Goes on behind files that are gone; fails when they held something still to be handed out.
@@ -223,15 +238,7 @@ impl LogTail {
         // The first commit that is still to be had, and where it is.
         let mut found = (Commit(log.head.0 + 1), log.floor);
         for number in later {
-            let mut there = Self {
-                env: self.env.clone(),
-                file: number,
-                at: 0,
-                epoch: self.epoch,
-                entered: false,
-                after: self.after,
-            };
-            if let Some(first) = there.first_commit()? {
+            if let Some(first) = self.start_of(number).first_commit()? {
                 found = (first, number);
                 break;
             }

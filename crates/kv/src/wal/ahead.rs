@@ -1,5 +1,9 @@
 //! Reads log objects of a bucket before they are wanted: many at once, so that a long log costs the
 //! time of few requests, and bounded in number and bytes, so that it costs little memory.
+//!
+//! Of a folder, reads the last file first. A writer makes the next file while one still fills: whoever
+//! read the two in their order could find records in the next that follow what came into the first after
+//! it was read.
 
 use crate::wal::{blob_name, number_of};
 use bytes::Bytes;
@@ -16,6 +20,8 @@ const BYTES: u64 = 32 << 20;
 pub(crate) struct LogAhead {
     env: Env,
     listed: BTreeMap<u64, u64>,
+    /// A folder's last file.
+    last: Option<(u64, StorageResult<Bytes>)>,
     coming: VecDeque<(u64, u64, PendingRead)>,
     bytes: u64,
 }
@@ -24,17 +30,21 @@ impl LogAhead {
     /// A log that was listed. What its end holds is asked for at once, before it is known where the
     /// part that is needed starts: that part ends there.
     pub(crate) fn new(env: &Env, listed: &[BlobMeta]) -> Self {
-        let listed = listed
+        let listed: BTreeMap<_, _> = listed
             .iter()
             .filter_map(|blob| Some((number_of(&blob.name)?, blob.size)))
             .collect();
         let mut ahead = Self {
             env: env.clone(),
             listed,
+            last: None,
             coming: VecDeque::new(),
             bytes: 0,
         };
-        if ahead.reads_ahead() {
+        if !ahead.reads_ahead() {
+            let last = ahead.listed.keys().next_back();
+            ahead.last = last.map(|last| (*last, env.blobs.get(&blob_name(*last))));
+        } else {
             let (mut start, mut count, mut bytes) = (None, 0, 0);
             for (number, size) in ahead.listed.iter().rev() {
                 (count, bytes) = (count + 1, bytes + size);
@@ -63,7 +73,10 @@ impl LogAhead {
     /// What file `number` holds. Files are asked for in rising order.
     pub(crate) fn take(&mut self, number: u64) -> StorageResult<Bytes> {
         if !self.reads_ahead() {
-            return self.env.blobs.get(&blob_name(number));
+            return match &self.last {
+                Some((last, bytes)) if *last == number => bytes.clone(),
+                _ => self.env.blobs.get(&blob_name(number)),
+            };
         }
         while let Some((first, ..)) = self.coming.front()
             && *first < number

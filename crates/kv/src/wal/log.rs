@@ -1,15 +1,19 @@
 //! The end of the log: commits go in, in order; records come out at the store.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::types::Commit;
+use crate::wal::files::{LogFiles, MAX_FULL, Tail};
 use crate::wal::frame::{self, Record};
 use crate::wal::{FILE_HEADER, FileHeader, blob_name};
 use bytes::Bytes;
-use siltstone_storage::{Appender, Env, Error as StorageError, PendingPut, PutOutcome, Timestamp};
+use siltstone_storage::{Env, Error as StorageError, PendingPut, PutOutcome, Timestamp};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Buffered commits go to the store when they reach this size, in bytes.
 const BUFFER: usize = 256 * 1024;
+/// A file with so many bytes is one that fills: the next one is made meanwhile.
+const FILLS_FROM: u64 = 1 << 20;
 
 /// Records of a folder are compressed from this size on, in bytes: below it, they are on the way of
 /// somebody who waits for a disk.
@@ -24,12 +28,15 @@ pub(crate) struct Log {
     epoch: u64,
     number: u64,
     file_bytes: u64,
+    files: Arc<LogFiles>,
     file: File,
     pending: Vec<u8>,
     first: Commit,
     last: Commit,
     record: Vec<u8>,
     written: u64,
+    /// Somebody was asked to make the next file.
+    asked: bool,
     /// The newest commit that was handed to the store.
     handed: Commit,
     /// The newest commit that is durable; in a bucket, once its upload is over.
@@ -41,32 +48,6 @@ enum File {
     /// A folder's, there from the first record on: two syncs less for who opens and only reads.
     Folder(Option<Tail>),
     Bucket,
-}
-
-/// The file that records of a folder go to.
-#[derive(Debug)]
-struct Tail {
-    appender: Box<dyn Appender>,
-    end: u64,
-    durable: u64,
-    /// The newest record is encoded and not handed over: [`Log::sync`] does both.
-    held: bool,
-    /// The first failure. What may be half written is followed by nothing, and is never durable.
-    failed: Option<Error>,
-}
-
-impl Tail {
-    fn check(&self) -> Result<()> {
-        self.failed.clone().map_or(Ok(()), Err)
-    }
-
-    fn attempt(
-        &mut self,
-        work: impl FnOnce(&mut dyn Appender) -> Result<(), StorageError>,
-    ) -> Result<()> {
-        self.check()?;
-        work(&mut *self.appender).map_err(|error| self.failed.insert(Error::from(error)).clone())
-    }
 }
 
 /// A record on its way to a bucket, with its number and header for finding out who won.
@@ -86,34 +67,36 @@ impl Log {
             true => File::Folder(None),
             false => File::Bucket,
         };
+        let files = Arc::new(LogFiles::new(env.clone(), epoch, number, file_bytes));
         Self {
             env,
             epoch,
             number,
             file_bytes,
+            files,
             file,
             pending: Vec::new(),
             first: Commit::ZERO,
             last: Commit::ZERO,
             record: Vec::new(),
             written: 0,
+            asked: false,
             handed: last,
             durable: last,
         }
     }
 
-    /// Makes a folder's file ready for records, if it is not. Two syncs, which the first record
-    /// waits for otherwise.
-    pub(crate) fn start_file(&mut self) -> Result<()> {
+    /// A folder's file for records, made now unless that was done before.
+    fn start_file(&mut self) -> Result<()> {
         if let File::Folder(tail @ None) = &mut self.file {
-            *tail = Some(open_file(
-                &self.env,
-                self.epoch,
-                self.number,
-                self.file_bytes,
-            )?);
+            *tail = Some(self.files.take()?);
         }
         Ok(())
+    }
+
+    /// What makes the files of a folder.
+    pub(crate) fn files(&self) -> Arc<LogFiles> {
+        self.files.clone()
     }
 
     /// The number of the file that the next record goes to.
@@ -124,9 +107,8 @@ impl Log {
     /// The number after the last file that there is or will be of this writer when it writes no more.
     pub(crate) fn end(&self) -> u64 {
         match self.file {
-            // None was begun, and a number left out would look like a file that is gone.
-            File::Folder(None) => self.number,
-            File::Folder(Some(_)) | File::Bucket => self.number + 1,
+            File::Folder(_) => self.files.end(),
+            File::Bucket => self.number + 1,
         }
     }
 
@@ -138,7 +120,7 @@ impl Log {
     /// The newest durable commit. A bucket's is so when the uploads under way are over.
     pub(crate) fn durable(&self) -> Commit {
         match self.file {
-            File::Folder(_) => self.durable,
+            File::Folder(_) => self.durable.max(self.files.durable()),
             File::Bucket => self.handed,
         }
     }
@@ -170,6 +152,16 @@ impl Log {
         }
     }
 
+    /// True once for each file: it fills, and the next one should be made ahead.
+    pub(crate) fn asks_for_next(&mut self) -> bool {
+        match &self.file {
+            File::Folder(Some(tail)) if tail.end >= FILLS_FROM => {
+                !std::mem::replace(&mut self.asked, true)
+            }
+            _ => false,
+        }
+    }
+
     /// Hands the buffer to the store. In a folder it is then in the page cache; in a bucket the
     /// answer is an upload under way.
     pub(crate) fn write(&mut self, time: Timestamp) -> Result<Option<Upload>> {
@@ -196,6 +188,9 @@ impl Log {
             File::Folder(tail) => {
                 let tail = tail.as_mut().expect("started above");
                 tail.check()?;
+                if tail.durable == 0 && self.files.unsynced() == 0 {
+                    tail.durable = FILE_HEADER as u64;
+                }
                 record.durable = tail.durable;
                 frame::encode(
                     &mut self.record,
@@ -272,6 +267,7 @@ impl Log {
 
     /// Makes everything written or prepared durable (a folder; a bucket's records are when uploaded).
     pub(crate) fn sync(&mut self) -> Result<()> {
+        self.files.sync_full()?;
         if let File::Folder(Some(tail)) = &mut self.file
             && tail.durable < tail.end
         {
@@ -287,17 +283,23 @@ impl Log {
         Ok(())
     }
 
-    /// Goes on in a new file; what is in the old one is made durable first.
+    /// Goes on in a new file. What is in the old one is handed over, and made durable by whoever asks
+    /// next for anything that must be, or by [`LogFiles::sync_full`].
     pub(crate) fn rotate(&mut self, time: Timestamp) -> Result<()> {
-        if let File::Folder(_) = self.file {
-            self.prepare(time)?;
-            self.sync()?;
-            self.trim();
+        let File::Folder(_) = self.file else {
+            return Ok(());
+        };
+        self.write(time)?;
+        if self.files.unsynced() >= MAX_FULL {
+            self.files.sync_full()?;
         }
         // Where none was begun, nothing is behind the next record.
         if let File::Folder(Some(tail)) = &mut self.file {
-            *tail = open_file(&self.env, self.epoch, self.number + 1, self.file_bytes)?;
+            tail.check()?;
+            let full = std::mem::replace(tail, self.files.take()?);
+            self.files.push_full(full, self.handed);
             self.number += 1;
+            self.asked = false;
         }
         Ok(())
     }
@@ -305,29 +307,9 @@ impl Log {
     /// Gives back what was set aside for a file that nothing more goes to.
     pub(crate) fn trim(&mut self) {
         if let File::Folder(Some(tail)) = &mut self.file {
-            tail.appender.trim();
+            tail.trim();
         }
     }
-}
-
-fn open_file(env: &Env, epoch: u64, number: u64, reserve: u64) -> Result<Tail> {
-    let mut appender = env.blobs.append(&blob_name(number), reserve)?;
-    let mut header = Vec::with_capacity(FILE_HEADER);
-    FileHeader {
-        number,
-        epoch,
-        nonce: env.rng.next(),
-    }
-    .encode(&mut header);
-    // A crash tears unsynced bytes; a header that records follow is never torn, only damaged.
-    appender.append_durable(&header)?;
-    Ok(Tail {
-        appender,
-        end: FILE_HEADER as u64,
-        durable: FILE_HEADER as u64,
-        held: false,
-        failed: None,
-    })
 }
 
 /// Waits for an upload. A name that an earlier writer took after it was replaced is taken back; one

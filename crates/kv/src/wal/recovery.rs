@@ -21,7 +21,8 @@ pub(crate) struct Recovered {
     pub(crate) torn_bytes: u64,
     /// Files that hold replayed records.
     pub(crate) files: Vec<u64>,
-    /// Files behind the end of the log: of a fenced writer, or given up on request.
+    /// Files behind the end of the log: of a fenced writer, behind what a crash took, or given up on
+    /// request.
     pub(crate) strays: Vec<u64>,
     /// The first file that was asked for is there.
     pub(crate) from_floor: bool,
@@ -98,13 +99,14 @@ pub(crate) fn replay_listed(
             let name = blob_name(expected);
             return Err(Error::WalMissing { name });
         }
-        if walk.found.gave_up || !walk.file(*number)? {
+        if walk.found.gave_up || !walk.file(*number, &numbers[at + 1..])? {
             walk.found.strays.extend_from_slice(&numbers[at..]);
             break;
         }
         expected = number + 1;
     }
-    if bucket {
+    // What was given up keeps its names until the log starts behind them.
+    if !found.gave_up {
         found.next_file = expected;
     }
     Ok(found)
@@ -122,8 +124,9 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Replays one file; false when it belongs to a writer that was fenced before it.
-    fn file(&mut self, number: u64) -> Result<bool> {
+    /// Replays one file, which those of `later` follow; false when it is not part of the log: it belongs
+    /// to a writer that was fenced before it, or follows something that a crash took.
+    fn file(&mut self, number: u64, later: &[u64]) -> Result<bool> {
         let name = blob_name(number);
         let bytes = self.ahead.take(number)?;
         let header = match FileHeader::decode(&name, &bytes) {
@@ -159,6 +162,12 @@ impl Walk<'_> {
         while let Some((record, payload, end)) = frame::decode(&bytes, number, at) {
             records.push((at, record, payload));
             at = end;
+        }
+        if let Some((_, first, _)) = records.first()
+            && self.follows_a_loss(first, number, &bytes, later)?
+        {
+            self.torn(&bytes);
+            return Ok(false);
         }
         let mut ops = Vec::new();
         for (at, record, payload) in &records {
@@ -207,6 +216,29 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// True when commits before `first`, the first record of file `number`, are missing because a crash
+    /// took the end of the file before: a writer goes on in the next file before that end is durable, and
+    /// as long as it is not, every record says so. Whoever finds one that says otherwise, in this file or
+    /// a later one, has lost what was durable once.
+    fn follows_a_loss(
+        &mut self,
+        first: &Record,
+        number: u64,
+        bytes: &[u8],
+        later: &[u64],
+    ) -> Result<bool> {
+        let next = self.next.unwrap_or(Commit(self.head.0 + 1));
+        if self.bucket || first.first <= next || any_durable(bytes, number) {
+            return Ok(false);
+        }
+        for number in later {
+            if any_durable(&self.ahead.take(*number)?, *number) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Looks at what follows the last intact record: nothing, a torn tail, or damage.
     fn tail(&mut self, name: &str, number: u64, bytes: &[u8], at: usize) -> Result<()> {
         if bytes[at..].iter().all(|byte| *byte == 0) {
@@ -244,4 +276,16 @@ impl Walk<'_> {
             good_until: self.found.last,
         })
     }
+}
+
+/// True when an intact record, wherever it stands, says that something of its file was durable.
+fn any_durable(bytes: &[u8], number: u64) -> bool {
+    let mut at = 0;
+    while let Some((found, record)) = frame::find_after(bytes, number, at) {
+        if record.durable > 0 {
+            return true;
+        }
+        at = found + 1;
+    }
+    false
 }

@@ -1,18 +1,16 @@
 //! The end of a log file.
 
 use super::direct::{self, DirectTail};
+use super::write_behind::WriteBehind;
 use crate::blobs::Appender;
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io;
-use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// Space is set aside for a growing log in pieces of this many bytes.
 const RESERVE: u64 = 1 << 20;
-/// Unsynced bytes of a log that the kernel is asked to begin to write.
-const WRITE_BEHIND: u64 = 1 << 20;
 /// So many durable appends in sequence, with nothing else between them, go on around the page cache.
 const OFTEN: u32 = 8;
 
@@ -28,8 +26,7 @@ pub(super) struct LocalAppender {
     reserved: u64,
     /// Bytes up to here are durable.
     synced: u64,
-    /// Bytes up to here were synced, or are on their way to the disk.
-    started: u64,
+    behind: WriteBehind,
     /// Durable appends in sequence; `None`: this file does not go on around the page cache.
     in_sequence: Option<u32>,
     direct: Option<DirectTail>,
@@ -45,7 +42,7 @@ impl LocalAppender {
             reserve,
             reserved: 0,
             synced: 0,
-            started: 0,
+            behind: WriteBehind::default(),
             in_sequence: Some(0),
             direct: None,
         };
@@ -79,26 +76,6 @@ impl LocalAppender {
         }
     }
 
-    /// Lets the kernel begin to write what has piled up, so that a sync after a long time waits for
-    /// the last of it only.
-    fn start_writing(&mut self) {
-        let Some(len) = NonZeroU64::new(self.offset - self.started) else {
-            return;
-        };
-        if len.get() >= WRITE_BEHIND {
-            // On Linux this begins to write the dirty pages of the range and does not wait. They stay
-            // in the page cache, for those who follow the log.
-            #[cfg(target_os = "linux")]
-            let _ = rustix::fs::fadvise(
-                &self.file,
-                self.started,
-                Some(len),
-                rustix::fs::Advice::DontNeed,
-            );
-            self.started = self.offset;
-        }
-    }
-
     /// Writes around the page cache, when that is how this log goes on; false: nothing happened.
     fn append_direct(&mut self, bytes: &[u8]) -> Result<bool> {
         if self.direct.is_none() || !direct::fits(bytes.len()) {
@@ -113,7 +90,7 @@ impl LocalAppender {
         if went {
             self.offset += bytes.len() as u64;
             self.synced = self.offset;
-            self.started = self.offset;
+            self.behind.synced(self.offset);
         } else {
             // The file's end, or a file system that turns such writes down.
             self.in_sequence = None;
@@ -143,14 +120,14 @@ impl Appender for LocalAppender {
             .write_all_at(bytes, self.offset)
             .map_err(|e| self.error("append", &e))?;
         self.offset += bytes.len() as u64;
-        self.start_writing();
+        self.behind.wrote(&self.file, self.offset);
         Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
         self.file.sync_data().map_err(|e| self.error("fsync", &e))?;
         self.synced = self.offset;
-        self.started = self.offset;
+        self.behind.synced(self.offset);
         Ok(())
     }
 

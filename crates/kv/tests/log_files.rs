@@ -7,6 +7,7 @@ mod common;
 use common::{simulated, small_keyspace, small_options};
 use siltstone_kv::{Background, Commit, Durability, Kv, Options, Read, Reader};
 use siltstone_storage::{Blobs, CallKind, FaultyBlobs, MemBlobs};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a value: more than a log file holds, and than is kept back before it is handed over.
 const VALUE: usize = 300_000;
@@ -143,19 +144,22 @@ fn a_crash_takes_the_end_of_any_file_and_all_that_follows() {
             });
             let reader = Reader::open(simulated(&mem, 5).0, options()).unwrap();
             check(&reader.default_keyspace(), lost - 1);
-            for seed in [2, 3] {
-                let (kv, store) = open_with(&mem, options(), seed);
+            // It dies at once, or goes on: then commits and names are used anew.
+            for goes_on in [kept > 0, true] {
+                let (kv, store) = open_with(&mem, options(), 2);
                 let kv = kv.unwrap();
                 assert_eq!(kv.head(), Commit(lost - 1));
                 assert_eq!(log_files(&mem).len() as u64, lost, "what follows is gone");
                 check(&kv.default_keyspace(), lost - 1);
+                if goes_on {
+                    fill(&kv, lost, lost + 2);
+                }
                 die(kv, &store);
+                if goes_on {
+                    break;
+                }
             }
-            // The commits and the names are used anew.
-            let (kv, store) = open_with(&mem, options(), 4);
-            let kv = kv.unwrap();
-            fill(&kv, lost, lost + 2);
-            die(kv, &store);
+            assert_eq!(log_files(&mem).len() as u64, lost + 3);
             let mem = mem.after_crash(|unsynced| unsynced * usize::from(lost % 2 == 0));
             let kv = open(&mem, 5).unwrap();
             check(&kv.default_keyspace(), kv.head().0);
@@ -206,23 +210,28 @@ fn a_reader_beside_a_writer_that_changes_files_sees_a_prefix() {
     while log_files(&mem).len() < 2 {
         std::thread::yield_now();
     }
-    let (env, _, store) = simulated(&mem, 2);
-    let (writer, once) = (kv.clone(), std::sync::Once::new());
-    let first = log_files(&mem)[0].clone();
-    store.on_call(Box::new(move |call| {
-        if call.kind == CallKind::Get && call.name != first && call.name.starts_with("wal/") {
-            once.call_once(|| {
-                fill(&writer, 6, 12);
+    let (mut next, mut seen) = (6, 0);
+    // Before each of the reader's looks at the log in turn, the writer fills the file and goes on.
+    for look in 1..=4 {
+        let (env, _, store) = simulated(&mem, look);
+        let (writer, looks, to) = (kv.clone(), AtomicU64::new(0), next + 8);
+        store.on_call(Box::new(move |call| {
+            let at_log = call.kind == CallKind::Get && call.name.starts_with("wal/");
+            if at_log && looks.fetch_add(1, Ordering::Relaxed) + 1 == look {
+                fill(&writer, next, to);
                 writer.sync().unwrap();
-            });
-        }
-    }));
-    let reader = Reader::open(env, options()).unwrap();
-    store.clear_hook();
-    check(&reader.default_keyspace(), reader.head().0);
-    assert!(reader.head() >= Commit(5));
-    reader.refresh().unwrap();
-    check(&reader.default_keyspace(), 12);
+            }
+        }));
+        let reader = Reader::open(env, options()).unwrap();
+        store.clear_hook();
+        check(&reader.default_keyspace(), reader.head().0);
+        assert!(reader.head().0 >= next - 1);
+        seen += u64::from(kv.head().0 == to);
+        reader.refresh().unwrap();
+        check(&reader.default_keyspace(), kv.head().0);
+        next = kv.head().0 + 1;
+    }
+    assert!(seen >= 2, "it reads two files at least");
 }
 
 #[test]

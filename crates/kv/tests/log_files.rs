@@ -218,8 +218,10 @@ fn a_reader_beside_a_writer_that_changes_files_sees_a_prefix() {
         store.on_call(Box::new(move |call| {
             let at_log = call.kind == CallKind::Get && call.name.starts_with("wal/");
             if at_log && looks.fetch_add(1, Ordering::Relaxed) + 1 == look {
-                fill(&writer, next, to);
+                fill(&writer, next, to - 1);
                 writer.sync().unwrap();
+                // This one says that something before it is durable.
+                fill(&writer, to, to);
             }
         }));
         let reader = Reader::open(env, options()).unwrap();

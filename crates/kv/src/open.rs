@@ -74,11 +74,9 @@ impl Core {
         };
         let current = manifest.current();
         let fence = recovered.next_file.wrapping_sub(1);
-        for stray in recovered
-            .strays
-            .iter()
-            .filter(|stray| !bucket || **stray != fence)
-        {
+        // The newest first: what is left after a crash is found to be strays again.
+        let strays = recovered.strays.iter().rev();
+        for stray in strays.filter(|stray| !bucket || **stray != fence) {
             env.blobs.delete(&blob_name(*stray))?;
         }
         stats.replayed_commits = recovered.commits;

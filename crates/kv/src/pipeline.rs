@@ -377,8 +377,8 @@ impl Core {
                 false => log.write(group.time)?,
             };
             add(&self.shared.counters.wal_bytes, log.written() - before);
-            if self.threaded() && log.asks_for_next() {
-                self.signals.prepare_log();
+            if let Some(next) = log.asks_for().filter(|_| self.threaded()) {
+                self.signals.prepare_log(next);
             }
         }
         if log.number() != file || rotated {
@@ -398,11 +398,11 @@ impl Core {
         })
     }
 
-    /// Makes the next log file while writers go on.
-    pub(crate) fn prepare_log(&self) {
+    /// Makes log file `number` while writers go on.
+    pub(crate) fn prepare_log(&self, number: u64) {
         // A bucket's records are objects of their own.
         if !self.bucket && self.prove_charge().is_ok() && self.shared.check_writable().is_ok() {
-            self.log_files.prepare();
+            self.log_files.prepare(number);
         }
     }
 

@@ -10,7 +10,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct State {
     lead: bool,
-    prepare_log: bool,
+    prepare_log: Option<u64>,
     flush: bool,
     compact: bool,
     ending: bool,
@@ -26,8 +26,8 @@ struct State {
 pub(crate) enum CommitWork {
     /// Lead the groups that wait.
     Lead,
-    /// Make the next log file.
-    PrepareLog,
+    /// Make the log file with this number.
+    PrepareLog(u64),
 }
 
 /// Why a wait for something to compact is over.
@@ -64,9 +64,9 @@ impl Signals {
         !state.commit_thread_gone
     }
 
-    /// The commit thread is to make the next log file.
-    pub(crate) fn prepare_log(&self) {
-        self.state.lock().prepare_log = true;
+    /// The commit thread is to make log file `number`.
+    pub(crate) fn prepare_log(&self, number: u64) {
+        self.state.lock().prepare_log = Some(number);
         self.commit_thread.notify_one();
     }
 
@@ -151,8 +151,8 @@ impl Signals {
                 state.commit_thread_gone = true;
                 return None;
             }
-            if std::mem::take(&mut state.prepare_log) {
-                return Some(CommitWork::PrepareLog);
+            if let Some(number) = state.prepare_log.take() {
+                return Some(CommitWork::PrepareLog(number));
             }
             self.commit_thread.wait(&mut state);
         }

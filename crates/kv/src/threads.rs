@@ -21,11 +21,11 @@ pub(crate) fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
         Ok(())
     };
     start("commit", |core| {
-        core.prepare_log();
+        core.prepare_log(core.log_files.first());
         while let Some(work) = core.signals.wait_to_lead() {
             match work {
                 CommitWork::Lead => core.lead_all(),
-                CommitWork::PrepareLog => core.prepare_log(),
+                CommitWork::PrepareLog(number) => core.prepare_log(number),
             }
         }
     })?;

@@ -73,6 +73,8 @@ struct Next {
 pub(crate) struct LogFiles {
     env: Env,
     epoch: u64,
+    /// The number of the first file.
+    first: u64,
     /// The size that a file is expected to reach.
     file_bytes: u64,
     next: Mutex<Next>,
@@ -91,6 +93,7 @@ impl LogFiles {
         Self {
             env,
             epoch,
+            first: number,
             file_bytes,
             next: Mutex::new(Next {
                 number,
@@ -104,10 +107,16 @@ impl LogFiles {
         }
     }
 
-    /// Makes the next file, if it is not there. One that cannot be made is tried again when it is needed.
-    pub(crate) fn prepare(&self) {
+    /// The number of this writer's first file.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Makes file `number`, if it is the next and not there. One that cannot be made is tried again when
+    /// it is needed.
+    pub(crate) fn prepare(&self, number: u64) {
         let mut next = self.next.lock();
-        if next.ended || next.ready.is_some() {
+        if next.ended || next.number != number {
             return;
         }
         match self.make(next.number) {

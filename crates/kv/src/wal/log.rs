@@ -152,13 +152,13 @@ impl Log {
         }
     }
 
-    /// True once for each file: it fills, and the next one should be made ahead.
-    pub(crate) fn asks_for_next(&mut self) -> bool {
+    /// The number of the next file, once for each file that fills: it should be made ahead.
+    pub(crate) fn asks_for(&mut self) -> Option<u64> {
         match &self.file {
             File::Folder(Some(tail)) if tail.end >= FILLS_FROM => {
-                !std::mem::replace(&mut self.asked, true)
+                (!std::mem::replace(&mut self.asked, true)).then_some(self.number + 1)
             }
-            _ => false,
+            _ => None,
         }
     }
 

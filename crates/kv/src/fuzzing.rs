@@ -161,7 +161,7 @@ pub fn pin(data: &[u8]) {
 struct Visited(u64);
 
 impl Replay for Visited {
-    fn file(&mut self, _: u64, ops: &[(Commit, Op<'_>)]) {
+    fn ops(&mut self, _: u64, ops: &[(Commit, Op<'_>)]) {
         self.0 += ops.len() as u64;
     }
 

@@ -446,7 +446,7 @@ impl Memtables {
 }
 
 impl Replay for Memtables {
-    fn file(&mut self, file: u64, ops: &[(Commit, Op<'_>)]) {
+    fn ops(&mut self, file: u64, ops: &[(Commit, Op<'_>)]) {
         let mut needs: BTreeMap<KeyspaceId, (usize, u64)> = BTreeMap::new();
         for (commit, op) in ops.iter() {
             if self.wants(*commit, op) {
@@ -455,7 +455,7 @@ impl Replay for Memtables {
                 *entries += 1;
             }
         }
-        // A file goes into one memtable, so that memtables stay in commit order; within it the order
+        // All of it goes into one memtable, so that memtables stay in commit order; within it the order
         // of insertion is free, and key order is quickest.
         for (keyspace, (bytes, entries)) in &needs {
             let memtables = self.filled.entry(*keyspace).or_default();

@@ -105,7 +105,7 @@ fn past_disk_cache(env: &Env) -> Env {
 struct Nothing;
 
 impl Replay for Nothing {
-    fn file(&mut self, _: u64, _: &[(Commit, Op<'_>)]) {}
+    fn ops(&mut self, _: u64, _: &[(Commit, Op<'_>)]) {}
 
     fn time(&mut self, _: Commit, _: Timestamp) {}
 }

@@ -1,13 +1,14 @@
 //! Reads log objects of a bucket before they are wanted: many at once, so that a long log costs the
 //! time of few requests, and bounded in number and bytes, so that it costs little memory.
 //!
-//! Of a folder, reads the last file first. A writer makes the next file while one still fills: whoever
-//! read the two in their order could find records in the next that follow what came into the first after
-//! it was read.
+//! Of a folder, looks into the last file first. A writer makes the next file while one still fills:
+//! whoever read the two in their order could find records in the next that follow what came into the
+//! first after it was read. Once the next has a record the first is full.
 
-use crate::wal::{blob_name, number_of};
+use crate::wal::file::LogFile;
+use crate::wal::{FILE_HEADER, blob_name, number_of};
 use bytes::Bytes;
-use siltstone_storage::{BlobMeta, Env, PendingRead, Result as StorageResult};
+use siltstone_storage::{BlobMeta, Env, PendingRead, Result as StorageResult, Wait};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Objects under way at once.
@@ -20,8 +21,8 @@ const BYTES: u64 = 32 << 20;
 pub(crate) struct LogAhead {
     env: Env,
     listed: BTreeMap<u64, u64>,
-    /// A folder's last file.
-    last: Option<(u64, StorageResult<Bytes>)>,
+    /// A folder's last file had no record yet.
+    empty: Option<u64>,
     coming: VecDeque<(u64, u64, PendingRead)>,
     bytes: u64,
 }
@@ -37,13 +38,16 @@ impl LogAhead {
         let mut ahead = Self {
             env: env.clone(),
             listed,
-            last: None,
+            empty: None,
             coming: VecDeque::new(),
             bytes: 0,
         };
         if !ahead.reads_ahead() {
-            let last = ahead.listed.keys().next_back();
-            ahead.last = last.map(|last| (*last, env.blobs.get(&blob_name(*last))));
+            ahead.empty = ahead.listed.keys().next_back().copied();
+            // One that cannot be read is noticed by whoever takes it.
+            ahead.empty = ahead
+                .empty
+                .filter(|last| matches!(ahead.has_record(*last), Ok(false)));
         } else {
             let (mut start, mut count, mut bytes) = (None, 0, 0);
             for (number, size) in ahead.listed.iter().rev() {
@@ -70,14 +74,27 @@ impl LogAhead {
         self.listed.range(floor..).map(|(n, _)| *n).collect()
     }
 
-    /// What file `number` holds. Files are asked for in rising order.
-    pub(crate) fn take(&mut self, number: u64) -> StorageResult<Bytes> {
+    /// False for a file that nothing was written to behind its header.
+    fn has_record(&self, number: u64) -> StorageResult<bool> {
+        let reader = self.env.blobs.open(&blob_name(number))?;
+        let start = FILE_HEADER as u64;
+        Ok(reader.size() > start && reader.read(start, 1, Wait::Allowed)?[0] != 0)
+    }
+
+    /// File `number`. Files are asked for in rising order.
+    pub(crate) fn take(&mut self, number: u64) -> StorageResult<LogFile> {
         if !self.reads_ahead() {
-            return match &self.last {
-                Some((last, bytes)) if *last == number => bytes.clone(),
-                _ => self.env.blobs.get(&blob_name(number)),
+            let reader = self.env.blobs.open(&blob_name(number))?;
+            let end = match self.empty == Some(number) {
+                true => FILE_HEADER as u64,
+                false => u64::MAX,
             };
+            return Ok(LogFile::of(reader, end));
         }
+        self.take_object(number).map(LogFile::at_hand)
+    }
+
+    fn take_object(&mut self, number: u64) -> StorageResult<Bytes> {
         while let Some((first, ..)) = self.coming.front()
             && *first < number
         {
@@ -146,7 +163,7 @@ mod tests {
             let mut ahead = log(&[10; 200]);
             assert_eq!(ahead.coming.len(), OBJECTS, "the end");
             for number in start..=200u64 {
-                let found = ahead.take(number).unwrap();
+                let found = ahead.take(number).unwrap().all().unwrap();
                 assert_eq!(&found[..], &[number as u8; 10]);
                 assert!(ahead.coming.len() <= OBJECTS);
                 assert_eq!(ahead.bytes, 10 * ahead.coming.len() as u64);
@@ -159,11 +176,11 @@ mod tests {
     fn large_objects_do_not_come_all_at_once() {
         let mut ahead = log(&[12 << 20; 6]);
         for number in 1..=6u64 {
-            assert_eq!(ahead.take(number).unwrap().len(), 12 << 20);
+            assert_eq!(ahead.take(number).unwrap().all().unwrap().len(), 12 << 20);
             assert!(ahead.bytes <= BYTES, "{} bytes", ahead.bytes);
         }
         let mut huge = log(&[40 << 20, 1]);
-        assert_eq!(huge.take(1).unwrap().len(), 40 << 20);
-        assert_eq!(huge.take(2).unwrap().len(), 1);
+        assert_eq!(huge.take(1).unwrap().all().unwrap().len(), 40 << 20);
+        assert_eq!(huge.take(2).unwrap().all().unwrap().len(), 1);
     }
 }

@@ -15,6 +15,7 @@ use crate::types::{Commit, KeyspaceId, Tag};
 use crate::varint;
 use siltstone_storage::Timestamp;
 use std::borrow::Cow;
+use std::ops::Range;
 
 const MAGIC: u32 = 0x464c_5753;
 /// Bytes of a record before its payload.
@@ -74,8 +75,16 @@ pub(crate) fn record_bytes(header: &[u8]) -> Option<usize> {
     (u32_at(0)? == MAGIC).then_some(HEADER + u32_at(4)? as usize)
 }
 
-/// Reads the record at `at` of file number `file`; `None` when there is no intact one.
-pub(crate) fn decode(bytes: &[u8], file: u64, at: usize) -> Option<(Record, Cow<'_, [u8]>, usize)> {
+/// A record whose checksum matches, its payload as it is stored.
+struct Stored<'b> {
+    record: Record,
+    payload: &'b [u8],
+    /// 0: the payload is not compressed.
+    raw_len: usize,
+    end: usize,
+}
+
+fn stored(bytes: &[u8], file: u64, at: usize) -> Option<Stored<'_>> {
     let header = bytes.get(at..)?.get(..HEADER)?;
     let u32_at = |i: usize| u32::from_le_bytes(header[i..i + 4].try_into().expect("four"));
     let u64_at = |i: usize| u64::from_le_bytes(header[i..i + 8].try_into().expect("eight"));
@@ -87,22 +96,56 @@ pub(crate) fn decode(bytes: &[u8], file: u64, at: usize) -> Option<(Record, Cow<
     if checksum(file, checked) != u32_at(8) {
         return None;
     }
-    let record = Record {
-        first: Commit(u64_at(12)),
-        last: Commit(u64_at(20)),
-        durable: u64_at(28),
-        time: Timestamp(u64_at(36)),
-    };
-    let stored = &bytes[at + HEADER..end];
-    let payload = match u32_at(44) as usize {
-        0 => Cow::Borrowed(stored),
-        raw_len if raw_len > stored.len().saturating_mul(EXPANSION) + 64 => return None,
+    let payload = &bytes[at + HEADER..end];
+    let raw_len = u32_at(44) as usize;
+    let possible = raw_len <= payload.len().saturating_mul(EXPANSION) + 64;
+    possible.then_some(Stored {
+        record: Record {
+            first: Commit(u64_at(12)),
+            last: Commit(u64_at(20)),
+            durable: u64_at(28),
+            time: Timestamp(u64_at(36)),
+        },
+        payload,
+        raw_len,
+        end,
+    })
+}
+
+/// Reads the record at `at` of file number `file`; `None` when there is no intact one.
+pub(crate) fn decode(bytes: &[u8], file: u64, at: usize) -> Option<(Record, Cow<'_, [u8]>, usize)> {
+    let found = stored(bytes, file, at)?;
+    let payload = match found.raw_len {
+        0 => Cow::Borrowed(found.payload),
         raw_len => {
-            let unpacked = lz4_flex::block::decompress(stored, raw_len).ok()?;
+            let unpacked = lz4_flex::block::decompress(found.payload, raw_len).ok()?;
             Cow::Owned(Some(unpacked).filter(|unpacked| unpacked.len() == raw_len)?)
         }
     };
-    Some((record, payload, end))
+    Some((found.record, payload, found.end))
+}
+
+/// Reads the record that `bytes` starts with, of file number `file`, and puts its payload behind
+/// `payloads`. Answers where in there it is; `None` when there is no intact one.
+pub(crate) fn decode_into(
+    bytes: &[u8],
+    file: u64,
+    payloads: &mut Vec<u8>,
+) -> Option<(Record, Range<usize>)> {
+    let found = stored(bytes, file, 0)?;
+    let start = payloads.len();
+    match found.raw_len {
+        0 => payloads.extend_from_slice(found.payload),
+        raw_len => {
+            payloads.resize(start + raw_len, 0);
+            let unpacked = lz4_flex::block::decompress_into(found.payload, &mut payloads[start..]);
+            if unpacked.ok() != Some(raw_len) {
+                payloads.truncate(start);
+                return None;
+            }
+        }
+    }
+    Some((found.record, start..payloads.len()))
 }
 
 /// The first intact record after `at`, however far.

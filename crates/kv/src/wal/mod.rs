@@ -5,6 +5,7 @@
 
 pub(crate) mod ahead;
 pub(crate) mod fences;
+pub(crate) mod file;
 pub(crate) mod files;
 pub(crate) mod frame;
 pub(crate) mod log;

@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::options::WalRecovery;
 use crate::types::Commit;
+use crate::varint;
 use crate::wal::ahead::LogAhead;
+use crate::wal::file::{Found, LogFile};
 use crate::wal::frame::{self, Op, Record};
 use crate::wal::{FILE_HEADER, FileHeader, PREFIX, blob_name};
 use siltstone_storage::{Env, Error as StorageError, Timestamp};
@@ -32,10 +34,19 @@ pub(crate) struct Recovered {
     pub(crate) epoch: u64,
 }
 
+/// Unpacked records of a file are handed on when they have so many bytes, with large values: they are
+/// still in the processor's cache, and the memory is used again.
+const FEW_BYTES: usize = 2 << 20;
+/// A large value, in bytes. The smaller they are, the more is gained by putting all of them in order
+/// at once.
+const LARGE: u64 = 512;
+/// Records are handed on when they have so many bytes, whatever they hold.
+const MANY_BYTES: usize = 64 << 20;
+
 /// Takes what the log holds, in order.
 pub(crate) trait Replay {
-    /// What log file `file` holds: operations with their commits, in commit order.
-    fn file(&mut self, file: u64, ops: &[(Commit, Op<'_>)]);
+    /// Some of what log file `file` holds: operations with their commits, in commit order.
+    fn ops(&mut self, file: u64, ops: &[(Commit, Op<'_>)]);
 
     /// Commits up to `last` were made at `time` or before.
     fn time(&mut self, last: Commit, time: Timestamp);
@@ -82,6 +93,7 @@ pub(crate) fn replay_listed(
         next: None,
         head,
         bucket,
+        batch: Batch::default(),
         found: &mut found,
     };
     let mut expected = floor;
@@ -120,7 +132,42 @@ struct Walk<'a> {
     next: Option<Commit>,
     head: Commit,
     bucket: bool,
+    batch: Batch,
     found: &'a mut Recovered,
+}
+
+/// Records of a file that were read and not handed on.
+#[derive(Debug, Default)]
+struct Batch {
+    records: Vec<Found>,
+    payloads: Vec<u8>,
+    /// About as many operations.
+    ops: u64,
+}
+
+impl Batch {
+    /// A record whose payload is among the payloads.
+    fn add(&mut self, found: Found) {
+        let Record { first, last, .. } = found.record;
+        let commits = last.0.saturating_sub(first.0).saturating_add(1);
+        // Of the first commit; the others are about like it.
+        let ops = varint::get(&self.payloads[found.payload.clone()], &mut 0);
+        self.ops = self
+            .ops
+            .saturating_add(commits.saturating_mul(ops.unwrap_or(1)));
+        self.records.push(found);
+    }
+
+    fn is_full(&self) -> bool {
+        let bytes = self.payloads.len();
+        bytes >= MANY_BYTES || bytes >= FEW_BYTES && bytes as u64 / self.ops.max(1) >= LARGE
+    }
+
+    fn clear(&mut self) {
+        self.records.clear();
+        self.payloads.clear();
+        self.ops = 0;
+    }
 }
 
 impl Walk<'_> {
@@ -128,8 +175,8 @@ impl Walk<'_> {
     /// to a writer that was fenced before it, or follows something that a crash took.
     fn file(&mut self, number: u64, later: &[u64]) -> Result<bool> {
         let name = blob_name(number);
-        let bytes = self.ahead.take(number)?;
-        let header = match FileHeader::decode(&name, &bytes) {
+        let mut file = self.ahead.take(number)?;
+        let header = match FileHeader::decode(&name, file.bytes(0, FILE_HEADER)?) {
             Ok(Some(header)) => header,
             // An object is there whole or not at all.
             Ok(None) if self.bucket => {
@@ -138,13 +185,13 @@ impl Walk<'_> {
             }
             // A header is durable before the first record is written.
             Err(StorageError::Corrupt { .. })
-                if !self.bucket && frame::find_after(&bytes, number, 0).is_none() =>
+                if !self.bucket && frame::find_after(&file.all()?, number, 0).is_none() =>
             {
-                self.torn(&bytes);
+                self.torn(&file.all()?);
                 return Ok(true);
             }
             Ok(None) => {
-                self.torn(&bytes);
+                self.torn(&file.all()?);
                 return Ok(true);
             }
             Err(error) => return Err(error.into()),
@@ -157,34 +204,46 @@ impl Walk<'_> {
             return Ok(false);
         }
         self.found.epoch = header.epoch;
-        let mut at = FILE_HEADER;
-        let mut records = Vec::new();
-        while let Some((record, payload, end)) = frame::decode(&bytes, number, at) {
-            records.push((at, record, payload));
+        let mut at = FILE_HEADER as u64;
+        let mut batch = std::mem::take(&mut self.batch);
+        while let Some((found, end)) = file.record(number, at, &mut batch.payloads)? {
+            if at == FILE_HEADER as u64 {
+                if self.follows_a_loss(&found.record, number, &mut file, later)? {
+                    self.torn(&file.all()?);
+                    return Ok(false);
+                }
+                self.found.files.push(number);
+            }
             at = end;
+            batch.add(found);
+            if batch.is_full() {
+                self.replay(&name, number, &mut batch)?;
+            }
         }
-        if let Some((_, first, _)) = records.first()
-            && self.follows_a_loss(first, number, &bytes, later)?
-        {
-            self.torn(&bytes);
-            return Ok(false);
-        }
-        let mut ops = Vec::new();
-        for (at, record, payload) in &records {
-            self.record(&name, *at, record, payload, &mut ops)?;
-        }
-        if !records.is_empty() {
-            self.target.file(number, &ops);
-            self.found.files.push(number);
-        }
-        self.tail(&name, number, &bytes, at)?;
+        self.replay(&name, number, &mut batch)?;
+        self.batch = batch;
+        self.tail(&name, number, &mut file, at)?;
         Ok(true)
+    }
+
+    /// Hands on what was read of a file.
+    fn replay(&mut self, name: &str, number: u64, batch: &mut Batch) -> Result<()> {
+        let mut ops = Vec::new();
+        for found in &batch.records {
+            let payload = &batch.payloads[found.payload.clone()];
+            self.record(name, found.at, &found.record, payload, &mut ops)?;
+        }
+        if !ops.is_empty() {
+            self.target.ops(number, &ops);
+        }
+        batch.clear();
+        Ok(())
     }
 
     fn record<'b>(
         &mut self,
         name: &str,
-        at: usize,
+        at: u64,
         record: &Record,
         payload: &'b [u8],
         ops: &mut Vec<(Commit, Op<'b>)>,
@@ -197,7 +256,7 @@ impl Walk<'_> {
         if !fits || record.last < record.first {
             let next = self.next.unwrap_or(Commit(self.head.0 + 1));
             let what = format!("commit {next} should follow, commit {} does", record.first);
-            return Err(Error::corrupt(name, at as u64, what));
+            return Err(Error::corrupt(name, at, what));
         }
         let whole = frame::for_each_op(payload, record.first, record.last, |commit, op| {
             ops.push((commit, op));
@@ -205,7 +264,7 @@ impl Walk<'_> {
         if !whole {
             return Err(Error::corrupt(
                 name,
-                at as u64,
+                at,
                 "a record that decodes to nonsense",
             ));
         }
@@ -224,15 +283,15 @@ impl Walk<'_> {
         &mut self,
         first: &Record,
         number: u64,
-        bytes: &[u8],
+        file: &mut LogFile,
         later: &[u64],
     ) -> Result<bool> {
         let next = self.next.unwrap_or(Commit(self.head.0 + 1));
-        if self.bucket || first.first <= next || any_durable(bytes, number) {
+        if self.bucket || first.first <= next || any_durable(&file.all()?, number) {
             return Ok(false);
         }
         for number in later {
-            if any_durable(&self.ahead.take(*number)?, *number) {
+            if any_durable(&self.ahead.take(*number)?.all()?, *number) {
                 return Ok(false);
             }
         }
@@ -240,15 +299,16 @@ impl Walk<'_> {
     }
 
     /// Looks at what follows the last intact record: nothing, a torn tail, or damage.
-    fn tail(&mut self, name: &str, number: u64, bytes: &[u8], at: usize) -> Result<()> {
-        if bytes[at..].iter().all(|byte| *byte == 0) {
+    fn tail(&mut self, name: &str, number: u64, file: &mut LogFile, at: u64) -> Result<()> {
+        if file.is_zero_from(at)? {
             return Ok(());
         }
+        let (bytes, at) = (file.all()?, at as usize);
         if self.bucket {
             return self.damage(name, at, 0);
         }
         let mut from = at;
-        while let Some((later, record)) = frame::find_after(bytes, number, from + 1) {
+        while let Some((later, record)) = frame::find_after(&bytes, number, from + 1) {
             if record.durable > at as u64 {
                 return self.damage(name, at, bytes.len() - later);
             }

@@ -266,10 +266,11 @@ fn a_reader_beside_a_writer_that_changes_files_sees_a_prefix() {
         let read_the_other = AtomicBool::new(!having_read_the_other);
         let once = Once::new();
         store.on_call(Box::new(move |call| {
-            if call.kind == CallKind::Get && call.name == files[1 - file] {
+            let looks = matches!(call.kind, CallKind::Open | CallKind::Read);
+            if looks && call.name == files[1 - file] {
                 read_the_other.store(true, Ordering::Relaxed);
             }
-            let reads = call.kind == CallKind::Get && call.name == files[file];
+            let reads = looks && call.name == files[file];
             if reads && read_the_other.load(Ordering::Relaxed) {
                 once.call_once(|| {
                     fill(&writer, next, to - 1);

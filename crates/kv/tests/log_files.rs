@@ -160,6 +160,10 @@ fn a_crash_takes_the_end_of_any_file_and_all_that_follows() {
                 let kv = kv.unwrap();
                 assert_eq!(kv.head(), Commit(lost - 1));
                 assert_eq!(log_files(&mem).len() as u64, lost, "what follows is gone");
+                let first_open = goes_on == (kept > 0);
+                if first_open && lost < count {
+                    assert!(kv.open_stats().torn_bytes > (count - lost) * VALUE as u64 / 2);
+                }
                 check(&kv.default_keyspace(), lost - 1);
                 if goes_on {
                     fill(&kv, lost, lost + 2);

@@ -376,7 +376,7 @@ impl Blobs for LocalBlobs {
     fn sync(&self, name: &str) -> Result<()> {
         let path = self.path(name)?;
         File::open(&path)
-            .and_then(|file| file.sync_all())
+            .and_then(|file| file.sync_data())
             .map_err(|e| self.error(&path, "fsync", &e))
     }
 

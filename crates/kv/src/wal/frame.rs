@@ -125,27 +125,64 @@ pub(crate) fn decode(bytes: &[u8], file: u64, at: usize) -> Option<(Record, Cow<
     Some((found.record, payload, found.end))
 }
 
+/// Unpacked payloads, one behind the other. The memory is used again without being cleared.
+#[derive(Debug, Default)]
+pub(crate) struct Payloads {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Payloads {
+    /// Bytes of all of them.
+    pub(crate) fn len(&self) -> usize {
+        self.used
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    pub(crate) fn get(&self, payload: Range<usize>) -> &[u8] {
+        &self.bytes[..self.used][payload]
+    }
+
+    /// Unpacks `stored` behind the others; false, and nothing is added, when it is not what it says.
+    fn unpack(&mut self, stored: &Stored<'_>) -> bool {
+        let len = match stored.raw_len {
+            0 => stored.payload.len(),
+            raw_len => raw_len,
+        };
+        let end = self.used + len;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        let room = &mut self.bytes[self.used..end];
+        let whole = match stored.raw_len {
+            0 => {
+                room.copy_from_slice(stored.payload);
+                true
+            }
+            raw_len => lz4_flex::block::decompress_into(stored.payload, room).ok() == Some(raw_len),
+        };
+        if whole {
+            self.used = end;
+        }
+        whole
+    }
+}
+
 /// Reads the record that `bytes` starts with, of file number `file`, and puts its payload behind
 /// `payloads`. Answers where in there it is; `None` when there is no intact one.
 pub(crate) fn decode_into(
     bytes: &[u8],
     file: u64,
-    payloads: &mut Vec<u8>,
+    payloads: &mut Payloads,
 ) -> Option<(Record, Range<usize>)> {
     let found = stored(bytes, file, 0)?;
     let start = payloads.len();
-    match found.raw_len {
-        0 => payloads.extend_from_slice(found.payload),
-        raw_len => {
-            payloads.resize(start + raw_len, 0);
-            let unpacked = lz4_flex::block::decompress_into(found.payload, &mut payloads[start..]);
-            if unpacked.ok() != Some(raw_len) {
-                payloads.truncate(start);
-                return None;
-            }
-        }
-    }
-    Some((found.record, start..payloads.len()))
+    payloads
+        .unpack(&found)
+        .then(|| (found.record, start..payloads.len()))
 }
 
 /// The first intact record after `at`, however far.

@@ -6,7 +6,7 @@ use crate::types::Commit;
 use crate::varint;
 use crate::wal::ahead::LogAhead;
 use crate::wal::file::{Found, LogFile};
-use crate::wal::frame::{self, Op, Record};
+use crate::wal::frame::{self, Op, Payloads, Record};
 use crate::wal::{FILE_HEADER, FileHeader, PREFIX, blob_name};
 use siltstone_storage::{Env, Error as StorageError, Timestamp};
 
@@ -36,7 +36,7 @@ pub(crate) struct Recovered {
 
 /// Unpacked records of a file are handed on when they have so many bytes, with large values: they are
 /// still in the processor's cache, and the memory is used again.
-const FEW_BYTES: usize = 2 << 20;
+const FEW_BYTES: usize = 1 << 20;
 /// A large value, in bytes. The smaller they are, the more is gained by putting all of them in order
 /// at once.
 const LARGE: u64 = 512;
@@ -140,7 +140,7 @@ struct Walk<'a> {
 #[derive(Debug, Default)]
 struct Batch {
     records: Vec<Found>,
-    payloads: Vec<u8>,
+    payloads: Payloads,
     /// About as many operations.
     ops: u64,
 }
@@ -151,7 +151,7 @@ impl Batch {
         let Record { first, last, .. } = found.record;
         let commits = last.0.saturating_sub(first.0).saturating_add(1);
         // Of the first commit; the others are about like it.
-        let ops = varint::get(&self.payloads[found.payload.clone()], &mut 0);
+        let ops = varint::get(self.payloads.get(found.payload.clone()), &mut 0);
         self.ops = self
             .ops
             .saturating_add(commits.saturating_mul(ops.unwrap_or(1)));
@@ -210,6 +210,10 @@ impl Walk<'_> {
             if at == FILE_HEADER as u64 {
                 if self.follows_a_loss(&found.record, number, &mut file, later)? {
                     self.torn(&file.all()?);
+                    for number in later {
+                        let lost = self.ahead.take(*number)?.all()?;
+                        self.torn(&lost);
+                    }
                     return Ok(false);
                 }
                 self.found.files.push(number);
@@ -230,7 +234,7 @@ impl Walk<'_> {
     fn replay(&mut self, name: &str, number: u64, batch: &mut Batch) -> Result<()> {
         let mut ops = Vec::new();
         for found in &batch.records {
-            let payload = &batch.payloads[found.payload.clone()];
+            let payload = batch.payloads.get(found.payload.clone());
             self.record(name, found.at, &found.record, payload, &mut ops)?;
         }
         if !ops.is_empty() {
@@ -318,7 +322,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The file never became more than its unsynced start.
+    /// Nothing of the file counts.
     fn torn(&mut self, bytes: &[u8]) {
         self.found.torn_bytes += bytes.iter().filter(|byte| **byte != 0).count() as u64;
     }

@@ -81,8 +81,13 @@ fn find(args: &FileArgs, kind: Kind, session: &Session) -> Result<Found> {
     let prefix = format!("{}/", kind.folder);
     let Some(file) = &args.file else {
         let blobs = Location::parse(session.url())?.blobs()?;
-        let newest = blobs.list(&prefix)?.into_iter().map(|blob| blob.name).max();
-        let name = newest.ok_or_else(|| {
+        let listed = blobs.list(&prefix)?.into_iter();
+        let mut names: Vec<_> = listed.map(|blob| blob.name).collect();
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        // A log file is made before it is needed, and is empty till then.
+        let is_empty = |name: &String| kind.folder == Kind::WAL.folder && is_empty(&*blobs, name);
+        let filled = names.iter().find(|name| !is_empty(name));
+        let name = filled.or(names.first()).cloned().ok_or_else(|| {
             Failure::Other(format!("{}: it has no {prefix}* files", session.url()))
         })?;
         return Ok(Found { blobs, name });
@@ -109,6 +114,12 @@ fn find(args: &FileArgs, kind: Kind, session: &Session) -> Result<Found> {
         blobs: Location::parse(session.url())?.blobs()?,
         name,
     })
+}
+
+/// True for a log file without a record.
+fn is_empty(blobs: &dyn Blobs, name: &str) -> bool {
+    let mut records = 0;
+    inspect::wal(blobs, name, |_| records += 1).is_ok() && records == 0
 }
 
 /// A path on this machine: the store is the folder above the file's own.

@@ -373,7 +373,7 @@ impl Core {
         if group.durable || log.is_full() {
             let before = log.written();
             upload = match group.durable {
-                true => log.prepare(group.time)?,
+                true => log.prepare_durable(group.time)?,
                 false => log.write(group.time)?,
             };
             add(&self.shared.counters.wal_bytes, log.written() - before);

@@ -241,6 +241,50 @@ fn what_was_durable_once_and_is_gone_is_damage() {
     check(&open(&mem, 2).unwrap().default_keyspace(), 5);
 }
 
+#[test]
+fn a_durable_write_is_never_dropped_because_a_file_before_it_is_damaged() {
+    // Nothing comes after it that could say that it was durable.
+    let mem = MemBlobs::new();
+    let (kv, store) = open_with(&mem, options(), 1);
+    let kv = kv.unwrap();
+    fill(&kv, 1, 3);
+    let durable = kv.default_keyspace().put(&4u64.to_be_bytes(), &value(4));
+    assert_eq!(durable.unwrap().commit, Commit(4));
+    die(kv, &store);
+    let whole = open(&mem.after_crash(|_| 0), 2).unwrap();
+    check(&whole.default_keyspace(), 4);
+    let files = log_files(&mem);
+    for damaged in 0..3 {
+        let mem = mem.after_crash(|_| 0);
+        mem.flip_byte(&files[damaged], VALUE / 2);
+        let refused = open(&mem, 2).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("should follow"), "{refused}");
+    }
+}
+
+#[test]
+fn another_writers_file_is_not_removed_when_the_next_cannot_be_made() {
+    let mem = MemBlobs::new();
+    let (kv, _) = open_with(&mem, filling_slowly(), 1);
+    let kv = kv.unwrap();
+    fill(&kv, 1, 1);
+    let [first] = &log_files(&mem)[..] else {
+        panic!("one file");
+    };
+    let theirs = first.replace("1.wal", "2.wal");
+    mem.put(&theirs, b"another writer's").unwrap();
+    // It asks for the next file from the fourth write on, and needs it at the ninth.
+    let refused = (2..=12).find_map(|commit| {
+        let (key, value) = (u64::to_be_bytes(commit), value(commit));
+        let put = kv
+            .default_keyspace()
+            .put_with(&key, &value, Durability::Buffered);
+        put.err()
+    });
+    assert!(refused.is_some(), "the name is taken");
+    assert_eq!(mem.get(&theirs).unwrap(), &b"another writer's"[..]);
+}
+
 /// Waits until there is a log file that nothing was written to; answers the names of the one that fills
 /// and of that one.
 fn await_file_ahead(mem: &MemBlobs) -> [String; 2] {

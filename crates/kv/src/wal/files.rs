@@ -124,11 +124,7 @@ impl LogFiles {
                 next.ready = Some(tail);
                 next.number += 1;
             }
-            Err(error) => {
-                tracing::debug!(%error, "the next log file was not made ahead");
-                // Else its name would be taken when it is needed.
-                let _ = self.env.blobs.delete(&blob_name(next.number));
-            }
+            Err(error) => tracing::debug!(%error, "the next log file was not made ahead"),
         }
     }
 
@@ -160,7 +156,12 @@ impl LogFiles {
         }
         .encode(&mut header);
         // A crash tears unsynced bytes; a header that records follow is never torn, only damaged.
-        appender.append_durable(&header)?;
+        if let Err(error) = appender.append_durable(&header) {
+            // This writer made it, and makes it again when it is needed. One that it could not make may
+            // be another writer's.
+            let _ = self.env.blobs.delete(&blob_name(number));
+            return Err(error.into());
+        }
         Ok(Tail {
             appender,
             end: FILE_HEADER as u64,

@@ -162,6 +162,14 @@ impl Log {
         }
     }
 
+    /// As [`Log::prepare`], for a record that somebody waits for until it is durable. The full files are
+    /// made durable first, and the record says so: if one of them is damaged later, it is not taken for
+    /// a crash that took this record too.
+    pub(crate) fn prepare_durable(&mut self, time: Timestamp) -> Result<Option<Upload>> {
+        self.files.sync_full()?;
+        self.prepare(time)
+    }
+
     /// Hands the buffer to the store. In a folder it is then in the page cache; in a bucket the
     /// answer is an upload under way.
     pub(crate) fn write(&mut self, time: Timestamp) -> Result<Option<Upload>> {

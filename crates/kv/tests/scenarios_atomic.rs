@@ -375,7 +375,7 @@ fn s22_a_failed_fsync_or_write_while_the_log_moves_to_its_next_file_stops_writes
         let at = db.store.calls() + after;
         db.store.set_plan(FaultPlan::at(at, fault));
         db.kv.flush().unwrap_err();
-        assert_eq!(db.store.trace().last().unwrap().kind, kind);
+        assert_eq!(db.store.trace()[at as usize - 1].kind, kind);
         let later = db.default().put(b"later", b"3").unwrap_err();
         assert!(matches!(later, Error::Stopped { .. }), "{later}");
         let db = db.power_cut();

@@ -254,9 +254,9 @@ fn a_durable_write_is_never_dropped_because_a_file_before_it_is_damaged() {
     let whole = open(&mem.after_crash(|_| 0), 2).unwrap();
     check(&whole.default_keyspace(), 4);
     let files = log_files(&mem);
-    for damaged in 0..3 {
+    for damaged in &files[..3] {
         let mem = mem.after_crash(|_| 0);
-        mem.flip_byte(&files[damaged], VALUE / 2);
+        mem.flip_byte(damaged, VALUE / 2);
         let refused = open(&mem, 2).map(drop).unwrap_err().to_string();
         assert!(refused.contains("should follow"), "{refused}");
     }

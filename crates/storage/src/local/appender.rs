@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// Space is set aside for a growing log in pieces of this many bytes.
+/// Space is set aside for a growing log in pieces of at least this many bytes.
 const RESERVE: u64 = 1 << 20;
 /// So many durable appends in sequence, with nothing else between them, go on around the page cache.
 const OFTEN: u32 = 8;
@@ -54,26 +54,32 @@ impl LocalAppender {
         Error::io(self.path.display().to_string(), operation, error)
     }
 
-    /// Sets space aside for everything up to `end`, so that a sync has no length to write. A file
-    /// system that cannot is still right.
+    /// Sets space aside for everything up to `end`, so that a sync has no length to write. As much as
+    /// there is already: each call may wait for the file system's journal. A file system that cannot is
+    /// still right.
     fn reserve_ahead(&mut self, end: u64) -> Result<()> {
         if self.reserved >= self.reserve || end < self.reserved {
             return Ok(());
         }
-        let to = (end + 1)
-            .next_multiple_of(RESERVE)
-            .min(self.reserve.max(end));
-        let flags = rustix::fs::FallocateFlags::empty();
-        match rustix::fs::fallocate(&self.file, flags, self.reserved, to - self.reserved) {
-            Err(rustix::io::Errno::NOSPC) => {
-                let full = io::Error::from(io::ErrorKind::StorageFull);
-                Err(self.error("reserve space", &full))
-            }
-            Ok(()) | Err(_) => {
-                self.reserved = to;
-                Ok(())
-            }
+        let limit = self.reserve.max(end);
+        let piece = (end + 1).next_multiple_of(RESERVE).min(limit);
+        let double = piece.max(self.reserved * 2).min(limit);
+        if self.set_aside(double) || (double > piece && self.set_aside(piece)) {
+            return Ok(());
         }
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        Err(self.error("reserve space", &full))
+    }
+
+    /// Sets space aside up to `to`; false: there is not as much.
+    fn set_aside(&mut self, to: u64) -> bool {
+        let flags = rustix::fs::FallocateFlags::empty();
+        let result = rustix::fs::fallocate(&self.file, flags, self.reserved, to - self.reserved);
+        if result == Err(rustix::io::Errno::NOSPC) {
+            return false;
+        }
+        self.reserved = to;
+        true
     }
 
     /// Writes around the page cache, when that is how this log goes on; false: nothing happened.
@@ -291,6 +297,18 @@ mod tests {
             assert_eq!(len, log.appender.offset, "zeros are given back");
             log.check();
         }
+    }
+
+    #[test]
+    fn space_is_set_aside_in_pieces_that_grow() {
+        let mut log = Log::new(5 << 20);
+        let mut reserved = vec![log.appender.reserved >> 20];
+        while log.appender.offset < 6 << 20 {
+            log.buffered(100_000);
+            reserved.push(log.appender.reserved >> 20);
+        }
+        reserved.dedup();
+        assert_eq!(reserved, [1, 2, 4, 5]);
     }
 
     #[test]

@@ -131,15 +131,7 @@ impl Kv {
         self.check_batch(batch)?;
         let batch = &*self.settled(batch)?;
         let retries = core.admit(batch.user_bytes)?;
-        let commit = core.write(&mut Write {
-            encode: &mut |out| out.extend_from_slice(&batch.ops),
-            ops: batch.count,
-            footprint: &batch.footprint,
-            user_bytes: batch.user_bytes as u64,
-            durability,
-            check: None,
-            listing: None,
-        })?;
+        let commit = as_write(batch, durability, |write| core.write(write))?;
         Ok(PutStats {
             commit,
             destination: Source::Memtable,
@@ -168,16 +160,9 @@ impl Kv {
         }
         self.check_batch(batch)?;
         let batch = &*self.settled(batch)?;
-        let mut write = Write {
-            encode: &mut |out| out.extend_from_slice(&batch.ops),
-            ops: batch.count,
-            footprint: &batch.footprint,
-            user_bytes: batch.user_bytes as u64,
-            durability,
-            check: None,
-            listing: None,
-        };
-        core.write_numbered(&mut write, numbered)
+        as_write(batch, durability, |write| {
+            core.write_numbered(write, numbered)
+        })
     }
 
     /// Waits until every write that has its number is visible.
@@ -198,16 +183,7 @@ impl Kv {
             Ok(batch) => &**batch,
             Err(error) => return WriteFuture::failed(error.clone()),
         };
-        let mut write = Write {
-            encode: &mut |out| out.extend_from_slice(&batch.ops),
-            ops: batch.count,
-            footprint: &batch.footprint,
-            user_bytes: batch.user_bytes as u64,
-            durability,
-            check: None,
-            listing: None,
-        };
-        self.inner.core.submit(&mut write)
+        as_write(batch, durability, |write| self.inner.core.submit(write))
     }
 
     /// The batch as it is written.
@@ -405,4 +381,17 @@ pub(crate) fn check_value(key: &[u8], len: usize, options: &Options) -> Result<(
         });
     }
     Ok(())
+}
+
+/// Does something with `batch` as it goes into the pipeline.
+fn as_write<T>(batch: &Batch, durability: Durability, then: impl FnOnce(&mut Write<'_>) -> T) -> T {
+    then(&mut Write {
+        encode: &mut |out| out.extend_from_slice(&batch.ops),
+        ops: batch.count,
+        footprint: &batch.footprint,
+        user_bytes: batch.user_bytes as u64,
+        durability,
+        check: None,
+        listing: None,
+    })
 }

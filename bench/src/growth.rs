@@ -239,7 +239,8 @@ impl Row {
     }
 }
 
-fn draw(rows: &[Row]) -> Result<String> {
+/// The costs over the entries, as a picture.
+pub(crate) fn draw(rows: &[Row]) -> Result<String> {
     let line = |name: &str, of: fn(&Row) -> f64| Line {
         name: name.to_owned(),
         points: rows

@@ -1,8 +1,9 @@
 //! `all`: every benchmark, one after the other, and the page that shows what they found.
 //!
-//! - [`page`]: the page; [`tables`]: its tables
+//! - [`page`]: the page; [`tables`]: its tables; [`pictures`]: those that are drawn from rows
 
 mod page;
+mod pictures;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ struct Bench {
     command: &'static str,
     /// It keeps databases in a folder.
     on_disk: bool,
-    /// It draws a picture.
+    /// It draws a picture, of more than its rows.
     draws: bool,
     /// It can be repeated.
     rounds: bool,
@@ -91,7 +92,7 @@ fn benches(options: &Options) -> Vec<Bench> {
         .map(|(_, name)| *name)
         .collect();
     vec![
-        bench("kv", "kv", [true; 3], &[]),
+        bench("kv", "kv", shapes, &[]),
         bench("kv-keyspaces", "kv", shapes, &["--keyspaces", "64"]),
         bench(
             "kv-small",
@@ -148,11 +149,11 @@ fn benches(options: &Options) -> Vec<Bench> {
             &["--traces", &options.traces.to_string_lossy()],
         ),
         bench("tree", "tree", [true, false, true], &[]),
-        bench("ledger", "ledger", [true; 3], &[]),
+        bench("ledger", "ledger", shapes, &[]),
         bench(
             "growth",
             "growth",
-            [true, true, false],
+            [true, false, false],
             &["--to", &options.largest.to_string()],
         ),
         bench("many", "many", [true, false, false], &[]),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::tables;
+use super::{pictures, tables};
 use crate::error::{Error, Result};
 
 /// Versions of everything that is compared, as they are locked.
@@ -25,12 +25,17 @@ const PEERS: [&str; 11] = [
     "cola",
 ];
 
+/// Rows as a picture.
+type Draw = fn(&[Value]) -> Result<String>;
+
 /// A section: its file of results, its heading, what is to be known about it, and how it is shown.
 struct Section {
     name: &'static str,
     heading: &'static str,
     about: &'static str,
     table: fn(&[Value]) -> String,
+    /// How its rows are drawn. A picture of more than rows is drawn when they are measured.
+    picture: Option<Draw>,
 }
 
 const SECTIONS: [Section; 14] = [
@@ -40,36 +45,42 @@ const SECTIONS: [Section; 14] = [
         about: "1,000,000 entries of 16-byte keys in random order and 100-byte values unless the row says otherwise, memory budget \
                 256 MiB, LZ4. The last column is the rate over that of the best log-structured peer of the same run: above 1 is ahead.",
         table: tables::kv,
+        picture: Some(pictures::bars),
     },
     Section {
         name: "kv-keyspaces",
         heading: "Key-values in 64 keyspaces",
         about: "The same entries spread over 64 keyspaces by their keys; gets and scans stay within one.",
         table: tables::kv,
+        picture: Some(pictures::bars),
     },
     Section {
         name: "kv-small",
         heading: "Small values, keys with common prefixes",
         about: "2,000,000 entries of 16 bytes; half of each key is one of 64 prefixes.",
         table: tables::kv,
+        picture: Some(pictures::bars),
     },
     Section {
         name: "kv-large",
         heading: "Values of 1 KiB, a fifth of them in memory",
         about: "300,000 entries, memory budget 64 MiB.",
         table: tables::kv,
+        picture: Some(pictures::bars),
     },
     Section {
         name: "kv-huge",
         heading: "Values of 64 KiB",
         about: "10,000 entries, memory budget 256 MiB.",
         table: tables::kv,
+        picture: Some(pictures::bars),
     },
     Section {
         name: "kv-cold",
         heading: "A fifth of the data in memory",
         about: "4,000,000 entries of 116 bytes, memory budget 96 MiB. The page cache of the system holds the compressed tables of all.",
         table: tables::kv,
+        picture: Some(pictures::bars),
     },
     Section {
         name: "bucket",
@@ -77,24 +88,28 @@ const SECTIONS: [Section; 14] = [
         about: "An S3 server of the program's own that answers every request 20 ms later, beside SlateDB where both do the same. `In sequence` \
                 are requests of which each waited for the one before.",
         table: tables::figures_by_workload,
+        picture: None,
     },
     Section {
         name: "list",
         heading: "Lists and texts",
         about: "Process time, the least of several samples; the last column is the figure over the least of any library in the same row: 1 is the best.",
         table: tables::list,
+        picture: None,
     },
     Section {
         name: "tree",
         heading: "Document trees",
         about: "Beside etcd where both do the same; else beside what is wanted.",
         table: tables::figures,
+        picture: None,
     },
     Section {
         name: "ledger",
         heading: "Ledgers",
         about: "Beside `@fireproof/core` on Node where both do the same; else beside what is wanted.",
         table: tables::figures,
+        picture: Some(pictures::ledger),
     },
     Section {
         name: "growth",
@@ -102,12 +117,14 @@ const SECTIONS: [Section; 14] = [
         about: "16-byte keys in random order, 16-byte values, memory budget 256 MiB: larger databases are read from the page cache, not from \
                 the block cache. `compact` rewrites everything.",
         table: tables::growth,
+        picture: Some(pictures::growth),
     },
     Section {
         name: "many",
         heading: "Many databases in one process",
         about: "Each opened, read once, written once and then left alone.",
         table: tables::many,
+        picture: None,
     },
     Section {
         name: "soak",
@@ -115,16 +132,18 @@ const SECTIONS: [Section; 14] = [
         about: "Overwrites, deletions, batches and durable puts; gets of the newest state and of held snapshots; scans of 100. 4,000,000 \
                 entries, budget 256 MiB. The process limits its own memory: one allocation beyond it would have ended it.",
         table: tables::soak,
+        picture: None,
     },
     Section {
         name: "soak-small",
         heading: "The same within 256 MiB",
         about: "1,000,000 entries, budget 64 MiB.",
         table: tables::soak,
+        picture: None,
     },
 ];
 
-/// Writes the page from the results in the folder `results`.
+/// Writes the page from the results in the folder `results`, and its pictures into their folder.
 pub(super) fn write(results: &Path, out: &Path) -> Result<()> {
     let pictures = out.with_extension("");
     let folder = pictures.file_name().unwrap_or_default().to_string_lossy();
@@ -140,7 +159,12 @@ pub(super) fn write(results: &Path, out: &Path) -> Result<()> {
         }
         let _ = write!(text, "\n{}", (section.table)(&rows));
         let picture = format!("{}.svg", section.name);
-        if pictures.join(&picture).exists() {
+        let drawn = pictures.join(&picture);
+        if let Some(draw) = section.picture {
+            std::fs::write(&drawn, draw(&rows)?)
+                .map_err(|source| Error::io(format!("write {}", drawn.display()), source))?;
+        }
+        if drawn.exists() {
             let _ = write!(text, "\n![{}]({folder}/{picture})\n", section.heading);
         }
     }
@@ -219,6 +243,7 @@ pub(super) fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{report, row::Row};
 
     #[test]
     fn versions_are_those_that_are_locked() {
@@ -232,9 +257,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let results = folder.path().join("results");
         std::fs::create_dir(&results).unwrap();
+        std::fs::create_dir(folder.path().join("page")).unwrap();
         let out = folder.path().join("page.md");
-        let row = r#"{"workload":"get_1","engine":"siltstone","ops_per_s":1000000.0,"p50_us":1.5,"p99_us":2.5,"max_us":9.0,"rss_bytes":1048576,"ratio_to_best":1.25}"#;
-        std::fs::write(results.join("kv.jsonl"), format!("{row}\n")).unwrap();
+        let row = Row {
+            workload: "get_1".into(),
+            engine: "siltstone".into(),
+            ops_per_s: 1e6,
+            ratio_to_best: Some(1.25),
+            ..Row::default()
+        };
+        std::fs::write(results.join("kv.jsonl"), report::json_lines(&[row])).unwrap();
         std::fs::write(machine_file(&results, "kv"), "two cores\n").unwrap();
         write(&results, &out).unwrap();
         let text = std::fs::read_to_string(&out).unwrap();
@@ -244,6 +276,9 @@ mod tests {
         );
         assert!(text.contains("| get_1 | siltstone | 1.00M/s |"), "{text}");
         assert!(text.contains("1.25x"), "{text}");
+        assert!(text.contains("![Key-values](page/kv.svg)"), "{text}");
+        let picture = std::fs::read_to_string(folder.path().join("page/kv.svg")).unwrap();
+        assert!(picture.contains("1.00M"), "{picture}");
         assert!(text.contains("Measured on two cores."), "{text}");
         std::fs::write(results.join("kv.jsonl"), "no result").unwrap();
         assert!(

@@ -13,6 +13,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use curves::draw;
+
 use crate::child;
 use crate::error::{Error, Result};
 use crate::figure::{self, Row};
@@ -128,7 +130,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .map_err(|source| Error::io(format!("write {}", path.display()), source))?;
     }
     if let Some(path) = &options.svg {
-        std::fs::write(path, curves::draw(&rows)?)
+        std::fs::write(path, draw(&rows)?)
             .map_err(|source| Error::io(format!("write {}", path.display()), source))?;
     }
     Ok(())

@@ -182,6 +182,8 @@ struct Charged {
 const CHARGE_ATTEMPTS: u32 = 20;
 /// A replay asks so many entries ahead for the memory of their keys and values.
 const AHEAD: usize = 8;
+/// A memtable that is given so many bytes at once is likely to be filled at once.
+const MUCH: usize = 1 << 20;
 /// Of a value, so many bytes: the processor asks for what follows by itself.
 const FIRST_BYTES: usize = 128;
 
@@ -464,7 +466,11 @@ impl Replay for Memtables {
                 .is_none_or(|memtable| !memtable.fits(*bytes))
             {
                 let capacity = self.shared.options.memtable_limit().max(*bytes);
-                memtables.push(Arc::new(Memtable::expecting(*entries, capacity, file)));
+                let memtable = Memtable::expecting(*entries, capacity, file);
+                if *bytes >= MUCH {
+                    memtable.fills();
+                }
+                memtables.push(Arc::new(memtable));
             }
         }
         let wanted = (0..).zip(ops.iter());

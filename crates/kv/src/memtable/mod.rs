@@ -5,6 +5,7 @@
 
 mod index;
 mod key_tree;
+mod memory;
 mod skiplist;
 
 pub(crate) use skiplist::Entry;
@@ -108,6 +109,11 @@ impl Memtable {
 
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.list.fits(bytes + self.reserved())
+    }
+
+    /// Most of its memory is about to be used, entry after entry.
+    pub(crate) fn fills(&self) {
+        self.list.fills();
     }
 
     /// Adds an entry; false when the memtable is full.

@@ -1,6 +1,6 @@
 //! A skip list in one block of memory: one writer at a time, any number of readers that never wait.
 //!
-//! Its `unsafe`, and the argument (besides, only `prefetch.rs` has any):
+//! Its `unsafe`, and the argument (besides, only `memory.rs` and `prefetch.rs` have any):
 //! - The memory is one zeroed allocation that lives as long as the list; nothing is ever moved or
 //!   freed before. A node's bytes are written only before the node is linked, by the thread that
 //!   holds `writer`, and never again, except its links, forward and back, which are atomic.
@@ -11,10 +11,10 @@
 //! - References handed out borrow the list, so the memory outlives them.
 #![expect(unsafe_code, reason = "argued above")]
 
+use super::memory::{ALIGN, Memory};
 use crate::prefetch::prefetch;
 use crate::types::{Commit, Tag};
 use parking_lot::Mutex;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ const MAX_HEIGHT: usize = 10;
 const HEADER: usize = size_of::<Header>();
 const LINK: usize = size_of::<AtomicU32>();
 const _: () = assert!(HEADER.is_multiple_of(LINK));
-const UNIT: usize = 8;
+const UNIT: usize = ALIGN;
 const NULL: u32 = 0;
 const HEAD: u32 = 1;
 
@@ -64,6 +64,7 @@ pub(crate) struct Entry<'a> {
 /// The list, ordered by key, then newest commit first; of two entries with the same key and commit
 /// the later insertion comes first.
 pub(crate) struct SkipList {
+    memory: Memory,
     base: NonNull<u8>,
     capacity: usize,
     used: AtomicUsize,
@@ -99,15 +100,11 @@ impl SkipList {
             capacity / UNIT < u32::MAX as usize,
             "a memtable is below 32 GiB"
         );
-        let layout = Self::layout(capacity);
-        // SAFETY: the layout has a non-zero size.
-        let base = unsafe { alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(base) else {
-            handle_alloc_error(layout)
-        };
+        let memory = Memory::zeroed(capacity);
         let head_bytes = (HEADER + MAX_HEIGHT * LINK).next_multiple_of(UNIT);
         Self {
-            base,
+            base: memory.base(),
+            memory,
             capacity,
             twins: AtomicBool::new(false),
             used: AtomicUsize::new(HEAD as usize * UNIT + head_bytes),
@@ -118,8 +115,9 @@ impl SkipList {
         }
     }
 
-    fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, UNIT).expect("the capacity is checked by `new`")
+    /// Most of its memory is about to be used, from the start on.
+    pub(crate) fn fills(&self) {
+        self.memory.in_huge_pages();
     }
 
     /// Bytes in use.
@@ -410,13 +408,6 @@ impl SkipList {
             Equal => commit.cmp(&header.commit()),
             other => other,
         }
-    }
-}
-
-impl Drop for SkipList {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with the same layout.
-        unsafe { dealloc(self.base.as_ptr(), Self::layout(self.capacity)) }
     }
 }
 

@@ -244,6 +244,10 @@ fn document(job: &Job) -> Result<Vec<Row>> {
 }
 
 fn memory(job: &Job) -> Result<Vec<Row>> {
+    // As a program that serves a database would: what the allocator keeps is not the database's.
+    if !siltstone::return_freed_memory() {
+        eprintln!("the allocator keeps freed memory as it likes: it is not glibc's");
+    }
     // Small, so that it is used up soon.
     let (_db, tree) = open_within(job, "memory", History::everything(), 8 << 20)?;
     with_paths(&tree)?;

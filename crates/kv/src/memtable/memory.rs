@@ -21,7 +21,7 @@ pub(super) struct Memory {
     bytes: usize,
 }
 
-// SAFETY: it is memory and no more; nothing here reads or writes it.
+// SAFETY: nothing here reads or writes it, and whoever does so through `base` argues for it.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
@@ -43,13 +43,15 @@ impl Memory {
         Layout::from_size_align(bytes, ALIGN).expect("a list is below 32 GiB")
     }
 
-    pub(super) fn base(&self) -> NonNull<u8> {
-        self.base
+    #[inline(always)]
+    pub(super) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
     }
 
     /// Asks for huge pages, where the system has any: a page fault for each 4 KiB takes longer than what
     /// is put there. For memory that is filled from its start on, and at once: whoever first writes to
     /// a huge page waits until all of it is cleared, and has it even if nothing more is written there.
+    /// An allocator that hands the memory out again hands out huge pages.
     pub(super) fn in_huge_pages(&self) {
         let start = self.base.as_ptr().addr();
         let from = start.next_multiple_of(PAGE);

@@ -16,7 +16,6 @@ use crate::prefetch::prefetch;
 use crate::types::{Commit, Tag};
 use parking_lot::Mutex;
 use std::cmp::Ordering::{Equal, Greater, Less};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 const MAX_HEIGHT: usize = 10;
@@ -65,7 +64,6 @@ pub(crate) struct Entry<'a> {
 /// the later insertion comes first.
 pub(crate) struct SkipList {
     memory: Memory,
-    base: NonNull<u8>,
     capacity: usize,
     used: AtomicUsize,
     /// Some commit wrote a key twice.
@@ -81,11 +79,6 @@ struct Writer {
     /// later key may start, so that keys in order cost next to nothing.
     hint: [u32; MAX_HEIGHT],
 }
-
-// SAFETY: all shared mutation goes through atomics or happens before publication, under `writer`.
-unsafe impl Send for SkipList {}
-// SAFETY: as above.
-unsafe impl Sync for SkipList {}
 
 impl SkipList {
     /// The bytes an entry may need, padding and the tallest tower included.
@@ -103,7 +96,6 @@ impl SkipList {
         let memory = Memory::zeroed(capacity);
         let head_bytes = (HEADER + MAX_HEIGHT * LINK).next_multiple_of(UNIT);
         Self {
-            base: memory.base(),
             memory,
             capacity,
             twins: AtomicBool::new(false),
@@ -295,7 +287,7 @@ impl SkipList {
         let value_len = header.value_len as usize;
         // SAFETY: `allocate` reserved these bytes for this node and wrote them before linking it.
         let bytes =
-            unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(at), key_len + value_len) };
+            unsafe { std::slice::from_raw_parts(self.memory.base().add(at), key_len + value_len) };
         let (key, value) = bytes.split_at(key_len);
         Entry {
             key,
@@ -313,7 +305,7 @@ impl SkipList {
         let at = node as usize * UNIT + HEADER + usize::from(header.height) * LINK;
         // SAFETY: as in `entry`.
         unsafe {
-            std::slice::from_raw_parts(self.base.as_ptr().add(at), usize::from(header.key_len))
+            std::slice::from_raw_parts(self.memory.base().add(at), usize::from(header.key_len))
         }
     }
 
@@ -355,7 +347,7 @@ impl SkipList {
         // SAFETY: `start..end` is in bounds, aligned to 8, unused so far, and only the holder of
         // `writer` comes here; no reader has the index yet.
         unsafe {
-            let at = self.base.as_ptr().add(start);
+            let at = self.memory.base().add(start);
             at.cast::<Header>().write(header);
             let key = at.add(key_at);
             key.copy_from_nonoverlapping(entry.key.as_ptr(), entry.key.len());
@@ -370,8 +362,8 @@ impl SkipList {
         // SAFETY: `node` is an index made by `allocate`, so a header was written there.
         unsafe {
             &*self
-                .base
-                .as_ptr()
+                .memory
+                .base()
                 .add(node as usize * UNIT)
                 .cast::<Header>()
         }
@@ -389,7 +381,7 @@ impl SkipList {
         // reached at a level it was linked at. They are 4-aligned, zero or written atomically.
         unsafe {
             let at = node as usize * UNIT + HEADER + level * LINK;
-            &*self.base.as_ptr().add(at).cast::<AtomicU32>()
+            &*self.memory.base().add(at).cast::<AtomicU32>()
         }
     }
 

@@ -14,6 +14,13 @@ const RESERVE: u64 = 1 << 20;
 /// So many durable appends in sequence, with nothing else between them, go on around the page cache.
 const OFTEN: u32 = 8;
 
+/// Sets space aside in a file: so many bytes from an offset on.
+type Allocate = fn(&File, u64, u64) -> rustix::io::Result<()>;
+
+fn allocate(file: &File, from: u64, len: u64) -> rustix::io::Result<()> {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), from, len)
+}
+
 /// Writes through the page cache, and around it where one durable append follows another.
 #[derive(Debug)]
 pub(super) struct LocalAppender {
@@ -27,6 +34,8 @@ pub(super) struct LocalAppender {
     /// Bytes up to here are durable.
     synced: u64,
     behind: WriteBehind,
+    /// How space is set aside: `fallocate`, unless a test has a disk that is full.
+    allocate: Allocate,
     /// Durable appends in sequence; `None`: this file does not go on around the page cache.
     in_sequence: Option<u32>,
     direct: Option<DirectTail>,
@@ -43,6 +52,7 @@ impl LocalAppender {
             reserved: 0,
             synced: 0,
             behind: WriteBehind::default(),
+            allocate,
             in_sequence: Some(0),
             direct: None,
         };
@@ -71,11 +81,12 @@ impl LocalAppender {
         Err(self.error("reserve space", &full))
     }
 
-    /// Sets space aside up to `to`; false: there is not as much.
+    /// Sets space aside up to `to`; false, and no more is set aside than before: there is not as much.
     fn set_aside(&mut self, to: u64) -> bool {
-        let flags = rustix::fs::FallocateFlags::empty();
-        let result = rustix::fs::fallocate(&self.file, flags, self.reserved, to - self.reserved);
+        let result = (self.allocate)(&self.file, self.reserved, to - self.reserved);
         if result == Err(rustix::io::Errno::NOSPC) {
+            // What there was has been taken; a flush, which gives log back, needs it more.
+            let _ = self.file.set_len(self.reserved);
             return false;
         }
         self.reserved = to;
@@ -309,6 +320,32 @@ mod tests {
         }
         reserved.dedup();
         assert_eq!(reserved, [1, 2, 4, 5]);
+    }
+
+    #[test]
+    fn a_full_disk_is_filled_to_the_last_piece_and_what_is_left_is_given_back() {
+        /// As a file system that takes what there is before it says that there is too little.
+        fn on_a_full_disk(file: &File, from: u64, len: u64) -> rustix::io::Result<()> {
+            const ROOM: u64 = (6 << 20) + 5000;
+            file.set_len((from + len).min(ROOM)).unwrap();
+            match from + len > ROOM {
+                true => Err(rustix::io::Errno::NOSPC),
+                false => Ok(()),
+            }
+        }
+        let mut log = Log::new(64 << 20);
+        log.appender.allocate = on_a_full_disk;
+        let error = loop {
+            let bytes = record(log.appender.offset as usize, 100_000);
+            if let Err(error) = log.appender.append(&bytes) {
+                break error.to_string();
+            }
+        };
+        assert!(error.contains("Free some space"), "{error}");
+        assert!(log.appender.offset > (6 << 20) - 100_000, "{error}");
+        let len = std::fs::metadata(log.dir.path().join("log")).unwrap().len();
+        assert_eq!(len, 6 << 20);
+        log.check();
     }
 
     #[test]

@@ -66,10 +66,10 @@ fn chance(word: &str) -> Option<&'static str> {
 
 /// `line` without what differs from run to run.
 fn without_chance(line: &str) -> String {
-    // A table may be merged in the background before the command is asked to.
+    // A table may be merged in the background before the command is asked to, or a manifest be swept.
     let line = blank(line, "compacted ", " into");
     let line = blank(&line, " manifest ", ",");
-    let line = blank(&line, "log files, ", " in");
+    let line = blank(&line, "log files, ", " manifests");
     let line = blank(&line, "commits in the log, in ", " a second");
     let mut words: Vec<String> = Vec::new();
     for word in line.split_inclusive([' ', '\t']) {

@@ -16,6 +16,9 @@ pub(crate) trait BucketEngine: Sized + Send + Sync + 'static {
     /// Writes one entry without waiting for the bucket.
     fn put(&self, key: &[u8], value: &[u8]) -> impl Future<Output = Result<()>> + Send;
 
+    /// Returns once the bucket has every write so far, in its log or in tables.
+    fn sync(&self) -> impl Future<Output = Result<()>> + Send;
+
     /// Returns once every write so far is in tables in the bucket.
     fn flush(&self) -> impl Future<Output = Result<()>> + Send;
 

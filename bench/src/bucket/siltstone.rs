@@ -46,6 +46,10 @@ impl<const CACHED: bool, const INTERVAL_MS: u64> BucketEngine for Siltstone<CACH
         Ok(())
     }
 
+    async fn sync(&self) -> Result<()> {
+        Ok(self.0.sync().await?)
+    }
+
     async fn flush(&self) -> Result<()> {
         self.0.flush().await?;
         Ok(())

@@ -70,6 +70,13 @@ impl<const FLUSH_MS: u64> BucketEngine for SlateDb<FLUSH_MS> {
         Ok(())
     }
 
+    async fn sync(&self) -> Result<()> {
+        let options = FlushOptions {
+            flush_type: FlushType::Wal,
+        };
+        Ok(self.0.flush_with_options(options).await?)
+    }
+
     async fn flush(&self) -> Result<()> {
         let options = FlushOptions {
             flush_type: FlushType::MemTable,

@@ -30,6 +30,24 @@ const COLD_GETS: u64 = 100;
 /// How long a database is left alone before its idle traffic is counted.
 const CALM: Duration = Duration::from_secs(10);
 
+/// How writers make what they put durable.
+#[derive(Clone, Copy)]
+enum How {
+    /// The put waits for the bucket.
+    Itself,
+    /// Each puts without waiting and asks for a sync of the log after every put.
+    ByASync,
+}
+
+impl How {
+    fn workload(self) -> &'static str {
+        match self {
+            Self::Itself => "64 durable writers",
+            Self::ByASync => "64 writers that each sync",
+        }
+    }
+}
+
 /// One measurement.
 pub(super) struct Bench<'a> {
     job: &'a Job,
@@ -104,7 +122,8 @@ impl Bench<'_> {
         // Connections are made and the first log objects are behind.
         self.put_some(&engine, 0, 20).await?;
         self.lone_puts(&engine, &own).await?;
-        self.many_writers(&engine, &own).await?;
+        self.many_writers(&engine, &own, How::Itself).await?;
+        self.many_writers(&engine, &own, How::ByASync).await?;
         self.offered_puts(&engine, &own).await?;
         self.buffered_puts(&engine).await?;
         Arc::into_inner(engine)
@@ -159,10 +178,12 @@ impl Bench<'_> {
         self.row(workload, "price per million", price, "USD", Goal::None);
     }
 
+    /// Writers that each wait for their put, made durable `how`.
     async fn many_writers<E: BucketEngine>(
         &mut self,
         engine: &Arc<E>,
         own: &Latencies,
+        how: How,
     ) -> Result<()> {
         let seconds = Duration::from_secs(self.job.seconds);
         self.control.start_over()?;
@@ -175,7 +196,13 @@ impl Bench<'_> {
                 let mut number = (writer + 1) << 32;
                 while started.elapsed() < seconds {
                     let (key, value) = data::entry(number, 0);
-                    engine.put_durable(&key, &value).await?;
+                    match how {
+                        How::Itself => engine.put_durable(&key, &value).await?,
+                        How::ByASync => {
+                            engine.put(&key, &value).await?;
+                            engine.sync().await?;
+                        }
+                    }
                     latencies.lap();
                     number += 1;
                 }
@@ -188,7 +215,7 @@ impl Bench<'_> {
         }
         let took = started.elapsed().as_secs_f64();
         let requests = self.control.requests()?;
-        let what = "64 durable writers";
+        let what = how.workload();
         self.timed(
             what,
             "puts",

@@ -111,8 +111,8 @@ impl Workload {
 pub(crate) enum Step {
     /// Loads all entries, settles and closes.
     Load,
-    /// Loads, leaves a log behind, says "ready" and waits to be killed.
-    LeaveLog,
+    /// Loads in turn 0, leaves a log behind, says "ready" and waits to be killed.
+    LeaveLog(u64),
     /// Runs a workload.
     Measure(Workload),
 }

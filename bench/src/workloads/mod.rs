@@ -41,7 +41,7 @@ impl Visit for Runner<'_> {
         };
         match self.job.step {
             Step::Load => run.load_and_close().map(|()| Vec::new()),
-            Step::LeaveLog => run.leave_log().map(|()| Vec::new()),
+            Step::LeaveLog(turn) => run.leave_log(turn).map(|()| Vec::new()),
             Step::Measure(workload) => run.measure(workload),
         }
     }
@@ -109,7 +109,7 @@ impl<E: Engine> Run<'_, E> {
         Row {
             workload: match self.job.step {
                 Step::Measure(workload) => workload.name().to_owned(),
-                Step::Load | Step::LeaveLog => String::new(),
+                Step::Load | Step::LeaveLog(_) => String::new(),
             },
             engine: E::NAME.to_owned(),
             ops_per_s: operations as f64 / seconds,

@@ -1,6 +1,7 @@
 //! Workloads that measure the time from open to the first answer.
 
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::job::Step;
 use crate::latency::Latencies;
+use crate::probe::Counters;
 use crate::row::Row;
 
 /// Opens of a cleanly closed database in one run.
 const CLEAN_OPENS: u64 = 21;
+/// Writers killed in one run.
+const KILLS: u64 = 7;
 /// What an entry is taken to need of a write buffer, in bytes, however small it is: all engines keep
 /// pointers and lengths beside it. With more of them some would flush, and have no log to read.
 const LEAST_IN_MEMORY: u64 = 100;
@@ -37,32 +41,40 @@ impl<E: Engine> Run<'_, E> {
     }
 
     /// `open_after_kill`: all entries are in tables, about a third of a write buffer more is only
-    /// in the log. Every put before the last durable one must be there.
+    /// in the log, again and again. Every put before the last durable one must be there.
     pub(super) fn open_after_kill(&self) -> Result<Row> {
-        self.kill_a_writer()?;
-        let entries = self.job.entries;
-        let end = entries + self.log_entries();
         let mut latencies = Latencies::start();
         let meter = Meter::start();
-        let driver = self.open()?;
-        get(&driver, end - 1..end)?;
-        latencies.lap();
+        let mut cpu_us = 0;
+        for turn in 0..KILLS {
+            self.kill_a_writer(turn)?;
+            let logged = self.logged(turn);
+            let before = Counters::now();
+            latencies.skip();
+            let driver = self.open()?;
+            get(&driver, logged.end - 1..logged.end)?;
+            latencies.lap();
+            cpu_us += Counters::now().since(before).cpu_us;
+            get(&driver, logged)?;
+            driver.close()?;
+        }
         let mut row = self.open_row(&meter, &latencies);
+        row.cpu_us_per_op = cpu_us as f64 / KILLS as f64;
         row.log_user_bytes = Some(self.log_entries() * entry_len());
-        get(&driver, entries..end)?;
-        driver.close()?;
         Ok(row)
     }
 
     /// The writer of `open_after_kill`; returns only if it fails.
-    pub(super) fn leave_log(&self) -> Result<()> {
+    pub(super) fn leave_log(&self, turn: u64) -> Result<()> {
         let driver = self.open()?;
-        self.load(&driver)?;
+        if turn == 0 {
+            self.load(&driver)?;
+        }
         driver.settle()?;
-        let entries = self.job.entries;
-        let last = entries + self.log_entries() - 1;
+        let logged = self.logged(turn);
         driver.one(move |engine| async move {
-            for number in entries..last {
+            let last = logged.end - 1;
+            for number in logged.start..last {
                 let (key, value) = data::entry(number, 0);
                 engine.put(&key, &value).await?;
             }
@@ -84,14 +96,21 @@ impl<E: Engine> Run<'_, E> {
         row
     }
 
-    /// Entries that are only in the log when the writer is killed.
+    /// What is only in the log when the writer is killed in turn `turn`.
+    fn logged(&self, turn: u64) -> Range<u64> {
+        let start = self.job.entries + turn * self.log_entries();
+        start..start + self.log_entries()
+    }
+
+    /// How many entries that is.
     fn log_entries(&self) -> u64 {
         let each = entry_len().max(LEAST_IN_MEMORY);
         (self.job.config().memtable_bytes as u64 / 3 / each).min(self.job.entries)
     }
 
-    fn kill_a_writer(&self) -> Result<()> {
-        let job = serde_json::to_string(&self.job.with_step(Step::LeaveLog)).unwrap_or_default();
+    fn kill_a_writer(&self, turn: u64) -> Result<()> {
+        let job =
+            serde_json::to_string(&self.job.with_step(Step::LeaveLog(turn))).unwrap_or_default();
         let program = std::env::current_exe()
             .map_err(|source| Error::io("find the path of this program", source))?;
         let mut writer = Command::new(program)
@@ -117,7 +136,7 @@ impl<E: Engine> Run<'_, E> {
     }
 }
 
-fn get<E: Engine>(driver: &Driver<E>, numbers: std::ops::Range<u64>) -> Result<()> {
+fn get<E: Engine>(driver: &Driver<E>, numbers: Range<u64>) -> Result<()> {
     let engine = driver.engine();
     driver.join(driver.start(E::READS, async move {
         for number in numbers {

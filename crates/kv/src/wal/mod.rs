@@ -4,12 +4,14 @@
 //! own. Either way a file starts with a header that names its number and the writer's epoch.
 
 pub(crate) mod ahead;
+mod batch;
 pub(crate) mod fences;
 pub(crate) mod file;
 pub(crate) mod files;
 pub(crate) mod frame;
 pub(crate) mod log;
 pub(crate) mod recovery;
+mod relay;
 
 use siltstone_storage::Error as StorageError;
 

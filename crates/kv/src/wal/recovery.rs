@@ -3,11 +3,13 @@
 use crate::error::{Error, Result};
 use crate::options::WalRecovery;
 use crate::types::Commit;
-use crate::varint;
 use crate::wal::ahead::LogAhead;
-use crate::wal::file::{Found, LogFile};
-use crate::wal::frame::{self, Op, Payloads, Record};
+use crate::wal::batch::Batch;
+use crate::wal::file::LogFile;
+use crate::wal::frame::{self, Op, Record};
+use crate::wal::relay::Relay;
 use crate::wal::{FILE_HEADER, FileHeader, PREFIX, blob_name};
+use parking_lot::Mutex;
 use siltstone_storage::{Env, Error as StorageError, Timestamp};
 
 /// What a recovery found.
@@ -34,17 +36,8 @@ pub(crate) struct Recovered {
     pub(crate) epoch: u64,
 }
 
-/// Unpacked records of a file are handed on when they have so many bytes, with large values: they are
-/// still in the processor's cache, and the memory is used again.
-const FEW_BYTES: usize = 1 << 20;
-/// A large value, in bytes. The smaller they are, the more is gained by putting all of them in order
-/// at once.
-const LARGE: u64 = 512;
-/// Records are handed on when they have so many bytes, whatever they hold.
-const MANY_BYTES: usize = 64 << 20;
-
 /// Takes what the log holds, in order.
-pub(crate) trait Replay {
+pub(crate) trait Replay: Send {
     /// Some of what log file `file` holds: operations with their commits, in commit order.
     fn ops(&mut self, file: u64, ops: &[(Commit, Op<'_>)]);
 
@@ -73,6 +66,23 @@ pub(crate) fn replay_listed(
     recovery: WalRecovery,
     target: &mut dyn Replay,
 ) -> Result<Recovered> {
+    let target = Mutex::new(target);
+    std::thread::scope(|scope| {
+        let mut relay = Relay::new(scope, &target);
+        let found = walk(ahead, env, floor, head, recovery, &mut relay);
+        // What is wrong with what was read before comes first.
+        relay.finish().and(found)
+    })
+}
+
+fn walk(
+    ahead: LogAhead,
+    env: &Env,
+    floor: u64,
+    head: Commit,
+    recovery: WalRecovery,
+    relay: &mut Relay<'_, '_, '_>,
+) -> Result<Recovered> {
     let numbers = ahead.numbers_from(floor);
     let mut found = Recovered {
         last: head,
@@ -89,7 +99,7 @@ pub(crate) fn replay_listed(
     let mut walk = Walk {
         ahead,
         recovery,
-        target,
+        relay,
         next: None,
         head,
         bucket,
@@ -124,10 +134,10 @@ pub(crate) fn replay_listed(
     Ok(found)
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'scope, 'env, 'target> {
     ahead: LogAhead,
     recovery: WalRecovery,
-    target: &'a mut dyn Replay,
+    relay: &'a mut Relay<'scope, 'env, 'target>,
     /// The commit the next record must start with; `None` before the first record.
     next: Option<Commit>,
     head: Commit,
@@ -136,41 +146,7 @@ struct Walk<'a> {
     found: &'a mut Recovered,
 }
 
-/// Records of a file that were read and not handed on.
-#[derive(Debug, Default)]
-struct Batch {
-    records: Vec<Found>,
-    payloads: Payloads,
-    /// About as many operations.
-    ops: u64,
-}
-
-impl Batch {
-    /// A record whose payload is among the payloads.
-    fn add(&mut self, found: Found) {
-        let Record { first, last, .. } = found.record;
-        let commits = last.0.saturating_sub(first.0).saturating_add(1);
-        // Of the first commit; the others are about like it.
-        let ops = varint::get(self.payloads.get(found.payload.clone()), &mut 0);
-        self.ops = self
-            .ops
-            .saturating_add(commits.saturating_mul(ops.unwrap_or(1)));
-        self.records.push(found);
-    }
-
-    fn is_full(&self) -> bool {
-        let bytes = self.payloads.len();
-        bytes >= MANY_BYTES || bytes >= FEW_BYTES && bytes as u64 / self.ops.max(1) >= LARGE
-    }
-
-    fn clear(&mut self) {
-        self.records.clear();
-        self.payloads.clear();
-        self.ops = 0;
-    }
-}
-
-impl Walk<'_> {
+impl Walk<'_, '_, '_, '_> {
     /// Replays one file, which those of `later` follow; false when it is not part of the log: it belongs
     /// to a writer that was fenced before it, or follows something that a crash took.
     fn file(&mut self, number: u64, later: &[u64]) -> Result<bool> {
@@ -218,63 +194,36 @@ impl Walk<'_> {
                 }
                 self.found.files.push(number);
             }
+            self.follow(&name, at, &found.record)?;
             at = end;
-            batch.add(found);
+            batch.add(number, found);
             if batch.is_full() {
-                self.replay(&name, number, &mut batch)?;
+                self.relay.hand_on(&mut batch)?;
             }
         }
-        self.replay(&name, number, &mut batch)?;
+        self.relay.hand_on(&mut batch)?;
         self.batch = batch;
         self.tail(&name, number, &mut file, at)?;
         Ok(true)
     }
 
-    /// Hands on what was read of a file.
-    fn replay(&mut self, name: &str, number: u64, batch: &mut Batch) -> Result<()> {
-        let mut ops = Vec::new();
-        for found in &batch.records {
-            let payload = batch.payloads.get(found.payload.clone());
-            self.record(name, found.at, &found.record, payload, &mut ops)?;
-        }
-        if !ops.is_empty() {
-            self.target.ops(number, &ops);
-        }
-        batch.clear();
-        Ok(())
-    }
-
-    fn record<'b>(
-        &mut self,
-        name: &str,
-        at: u64,
-        record: &Record,
-        payload: &'b [u8],
-        ops: &mut Vec<(Commit, Op<'b>)>,
-    ) -> Result<()> {
+    /// Goes on with `record`, at `at` of file `name`.
+    fn follow(&mut self, name: &str, at: u64, record: &Record) -> Result<()> {
         let fits = match self.next {
             Some(next) => record.first == next,
             // The first record may start with commits that are in tables already.
             None => record.first.0 <= self.head.0 + 1,
         };
-        if !fits || record.last < record.first {
+        let (true, Some(after)) = (
+            fits && record.first <= record.last,
+            record.last.0.checked_add(1),
+        ) else {
             let next = self.next.unwrap_or(Commit(self.head.0 + 1));
             let what = format!("commit {next} should follow, commit {} does", record.first);
             return Err(Error::corrupt(name, at, what));
-        }
-        let whole = frame::for_each_op(payload, record.first, record.last, |commit, op| {
-            ops.push((commit, op));
-        });
-        if !whole {
-            return Err(Error::corrupt(
-                name,
-                at,
-                "a record that decodes to nonsense",
-            ));
-        }
-        self.target.time(record.last, record.time);
-        self.next = Some(Commit(record.last.0 + 1));
-        self.found.commits += record.last.0 - record.first.0 + 1;
+        };
+        self.next = Some(Commit(after));
+        self.found.commits += after - record.first.0;
         self.found.last = self.found.last.max(record.last);
         Ok(())
     }

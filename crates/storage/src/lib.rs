@@ -5,6 +5,7 @@
 //! - [`FaultyBlobs`]: any of them, failing by seed or stopping at the n-th call.
 //! - [`probe_put_if_absent`]: refuses a store on which two creations of one name both succeed.
 //! - [`DiskCache`]: a folder of bounded size in front of a bucket; needs the feature `disk-cache`.
+//! - [`Buffer`]: memory of large reads, used again.
 //! - [`Env`]: clock, random numbers and blobs, so that a whole database runs under a seeded
 //!   simulation.
 //! - [`SegmentLog`]: the pure decision core: append, capture, replace, resolve, retire.
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod blobs;
+mod buffer;
 mod disk_cache;
 mod env;
 mod error;
@@ -32,6 +34,7 @@ pub use blobs::{
     Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Caching, PendingList, PendingPut,
     PendingRead, Place, PutOutcome, StoreKind, Wait,
 };
+pub use buffer::Buffer;
 pub use disk_cache::{DiskCache, DiskCacheStats};
 pub use env::{Clock, Env, ManualClock, Rng, SeededRng, SystemClock, SystemRng, Timestamp};
 pub use error::{Error, Result};

@@ -12,6 +12,7 @@ use crate::blobs::{
     Appender, BlobMeta, BlobReader, BlobWriter, Blobs, Place, PutOutcome, StoreKind, Wait,
     check_name, short_read,
 };
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use appender::LocalAppender;
 use bytes::Bytes;
@@ -410,9 +411,9 @@ struct LocalReader {
 impl BlobReader for LocalReader {
     fn read(&self, offset: u64, len: usize, wait: Wait) -> Result<Bytes> {
         self.check_range(offset, len)?;
-        let mut bytes = vec![0; len];
+        let mut bytes = Buffer::of(len);
         self.read_into(offset, &mut bytes, wait)?;
-        Ok(Bytes::from(bytes))
+        Ok(bytes.freeze())
     }
 
     fn read_into(&self, offset: u64, bytes: &mut [u8], wait: Wait) -> Result<()> {

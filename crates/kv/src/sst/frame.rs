@@ -4,6 +4,7 @@
 
 use crate::options::Compression;
 use bytes::Bytes;
+use siltstone_storage::Buffer;
 use std::cell::RefCell;
 
 /// Codec, raw length, checksum.
@@ -135,9 +136,9 @@ fn unpack(frame: &[u8]) -> Result<Held, &'static str> {
             if raw_len > end.saturating_mul(LZ4_EXPANSION).saturating_add(64) {
                 return Err("a block that claims more bytes than LZ4 can pack");
             }
-            let mut raw = vec![0; raw_len];
+            let mut raw = Buffer::of(raw_len);
             match lz4_flex::block::decompress_into(packed, &mut raw) {
-                Ok(len) if len == raw_len => Ok(Held::Unpacked(Bytes::from(raw))),
+                Ok(len) if len == raw_len => Ok(Held::Unpacked(raw.freeze())),
                 _ => Err("a block that LZ4 cannot unpack"),
             }
         }
@@ -163,8 +164,9 @@ fn unzstd(packed: &[u8], raw_len: usize) -> Option<Bytes> {
         if slot.is_none() {
             *slot = zstd::bulk::Decompressor::new().ok();
         }
-        let raw = slot.as_mut()?.decompress(packed, raw_len).ok()?;
-        (raw.len() == raw_len).then(|| Bytes::from(raw))
+        let mut raw = Buffer::of(raw_len);
+        let unpacked = slot.as_mut()?.decompress_to_buffer(packed, &mut raw[..]);
+        (unpacked.ok()? == raw_len).then(|| raw.freeze())
     })
 }
 
